@@ -1,0 +1,20 @@
+"""Forward dynamic programming for the least-squares subproblems: one recursion, four forms.
+
+The cost-to-arrive V_k is a quadratic; it can be carried forward as
+
+* ``information``: a square root of its Hessian, by QR (:mod:`.information`), the textbook form;
+* ``covariance``: its inverse, a Kalman prediction (:mod:`.covariance`);
+* ``dual``: only what reaches the outputs, N m x N m (:mod:`.dual`), good when N m <= P;
+* ``primal``: only what depends on the controls, P x P (:mod:`.primal`), good when P < N m and streamed over samples;
+  ``primal_qr`` is the same by orthogonal transformations.
+
+All are algebraically equal, and all share the forward mean recursion and the backward sweep of :mod:`.reduced`.
+``form="auto"`` takes the one that :mod:`.cost` predicts to be fastest within the memory allowed.
+"""
+
+from __future__ import annotations
+
+from .solve import FORMS, Prepared, TooLargeError, choose_form, prepare, solve
+from .subproblem import Step, Subproblem
+
+__all__ = ["FORMS", "Prepared", "Step", "Subproblem", "TooLargeError", "choose_form", "prepare", "solve"]

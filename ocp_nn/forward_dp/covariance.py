@@ -1,0 +1,82 @@
+"""Covariance form: a Kalman prediction.
+
+The cost-to-arrive V_k(dx) = 1/2 (dx - m_k)' P_k^-1 (dx - m_k) is carried by its mean and covariance, all samples
+stacked.  With q = 1/(rho + mu),
+
+    m_{k+1} = A_k m_k + B_k ubar_k + c_k,
+    P_{k+1} = A_k P_k A_k' + q B_k B_k' + I/beta_k,       m_0 = 0, P_0 = 0,
+
+controls being the common disturbance of all samples and 1/beta_k the process noise: none is single shooting.  The last stage
+gives the covariance of the residual, S = A P A' + q B B' + I, the same matrix that the dual form assembles directly, and
+eta_K = S^-1 rhat.  The backward pass is shared (:mod:`.reduced`).
+
+Cost: K (N^2 n^3) + (N m)^3 / 3; memory (N n)^2.  For teaching and small N: it shows every P_k, which the other forms never see.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from .reduced import Reduced
+
+__all__ = ["CovarianceFactor", "predict_covariance"]
+
+Array = NDArray[np.float64]
+
+
+def predict_covariance(reduced: Reduced, ridge: float) -> list[Array]:
+    """P_1..P_{K-1} and S, each (N, n, N, n), for rho + mu = ``ridge``."""
+    sub = reduced.subproblem
+    samples = sub.num_samples
+    covariances: list[Array] = []
+    for stage, variance in zip(sub.stages, (*sub.slack_variance, 1.0), strict=True):
+        width = stage.num_outputs
+        if covariances:
+            half = _left(stage.A, covariances[-1])
+            covariance = _left(stage.A, half.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1).copy()
+        else:
+            covariance = np.zeros((samples, width, samples, width))
+        stage.add_control_gram(covariance, 1.0 / ridge)
+        size = samples * width
+        covariance.reshape(size, size)[np.diag_indices(size)] += variance
+        covariances.append(covariance)
+    return covariances
+
+
+def _left(a: Array, covariance: Array) -> Array:
+    """A P with A block diagonal: (N, n', n) and (N, n, N, n) -> (N, n', N, n)."""
+    samples, width = covariance.shape[:2]
+    product: Array = a @ covariance.reshape(samples, width, -1)
+    return product.reshape(samples, a.shape[1], *covariance.shape[2:])
+
+
+class CovarianceFactor:
+    """Cholesky factor of S, from the whole recursion of covariances."""
+
+    def __init__(self, reduced: Reduced) -> None:
+        self._reduced = reduced
+
+    def factorize(self, ridge: float) -> None:
+        """Run the recursion and factor S for rho + mu = ``ridge``.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If S is not positive definite in floating point (ridge too small).
+        """
+        self._ridge = ridge
+        self.covariances = predict_covariance(self._reduced, ridge)
+        size = self._reduced.subproblem.residual.size
+        output = self.covariances[-1].reshape(size, size)
+        self._factor, info = lapack.dpotrf(output, lower=1, clean=0)
+        if info != 0:
+            raise np.linalg.LinAlgError(f"the output covariance is not positive definite with rho + mu = {ridge:.1e}")
+
+    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
+        reduced, q = self._reduced, 1.0 / self._ridge
+        right = first + q * reduced.tangent(second) if second.any() else first
+        eta, _ = lapack.dpotrs(self._factor, right.reshape(-1), lower=1)
+        eta = eta.reshape(first.shape)
+        return eta, q * (second - reduced.adjoint(eta))

@@ -1,0 +1,175 @@
+"""One interface to the forms: choose, prepare, step."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cost import chunk_size, predict_costs
+from .covariance import CovarianceFactor
+from .dual import DualFactor
+from .information import solve_information
+from .primal import PrimalFactor
+from .reduced import Reduced
+from .subproblem import Step, Subproblem
+
+__all__ = ["FORMS", "Prepared", "TooLargeError", "choose_form", "prepare", "solve"]
+
+Array = NDArray[np.float64]
+
+FORMS = ("information", "covariance", "dual", "primal", "primal_qr")
+
+# Forms that "auto" may take; the other two are for teaching and as oracles.
+_FAST_FORMS = ("dual", "primal")
+
+DEFAULT_MAX_MEMORY = 4 * 2**30
+
+
+class TooLargeError(MemoryError):
+    """A form would need more working memory than allowed."""
+
+
+def choose_form(
+    subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY
+) -> tuple[str, str]:
+    """The form to use and why.
+
+    Parameters
+    ----------
+    subproblem : Subproblem
+    form : str
+        ``"auto"`` or one of :data:`FORMS`.
+    max_memory : float
+        Bytes of working memory allowed.
+
+    Returns
+    -------
+    form, reason : str
+
+    Raises
+    ------
+    ValueError
+        For an unknown form.
+    TooLargeError
+        If the form, or for ``"auto"`` every fast form, would need more than ``max_memory``.
+    """
+    costs = predict_costs(subproblem)
+    if form != "auto":
+        if form not in FORMS:
+            raise ValueError(f"unknown form {form!r}: expected 'auto' or one of {', '.join(FORMS)}")
+        if costs[form].bytes > max_memory:
+            smallest = min(_FAST_FORMS, key=lambda name: costs[name].bytes)
+            raise TooLargeError(
+                f"the {form} form needs {costs[form].bytes:.2e} bytes but max_memory is {max_memory:.2e}: "
+                f"use form={smallest!r} ({costs[smallest].bytes:.2e} bytes)"
+            )
+        return form, "asked for"
+    affordable = [name for name in _FAST_FORMS if costs[name].bytes <= max_memory]
+    if not affordable:
+        needs = ", ".join(f"{name} {costs[name].bytes:.2e}" for name in _FAST_FORMS)
+        raise TooLargeError(
+            f"every form needs more than max_memory = {max_memory:.2e} bytes ({needs}): raise max_memory, "
+            "narrow the network or use fewer samples"
+        )
+    best = min(affordable, key=lambda name: costs[name].seconds)
+    other = next(name for name in _FAST_FORMS if name != best)
+    why = f"{costs[best].flops:.1e} operations against {costs[other].flops:.1e} of the {other} form"
+    if other not in affordable:
+        why = f"the {other} form would need {costs[other].bytes:.1e} bytes"
+    return best, f"{best}: {why}"
+
+
+class Prepared:
+    """A subproblem whose damping-independent part is computed: one Gram matrix serves every damping."""
+
+    def __init__(self, subproblem: Subproblem, form: str, reason: str) -> None:
+        self.subproblem, self.form, self.reason = subproblem, form, reason
+        self._reduced = Reduced(subproblem, chunk=chunk_size(subproblem) if form.startswith("primal") else None)
+        self._factor: CovarianceFactor | DualFactor | PrimalFactor | None
+        if form == "dual":
+            self._factor = DualFactor(self._reduced)
+        elif form.startswith("primal"):
+            self._factor = PrimalFactor(self._reduced, orthogonal=form == "primal_qr")
+        elif form == "covariance":
+            self._factor = CovarianceFactor(self._reduced)
+        else:
+            self._factor = None
+        self._factorized: float | None = None
+
+    def step(self, damping: float | None = None, *, refinements: int = 1) -> Step:
+        """The minimiser for a damping mu (default: the subproblem's own).
+
+        Parameters
+        ----------
+        damping : float, optional
+        refinements : int
+            Rounds of iterative refinement; one gains about four digits where rho + mu is tiny, none is what an outer
+            nonlinear iteration needs.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the factorisation fails in floating point: raise the damping.
+        """
+        if damping is not None:
+            self._reduced = self._reduced.damped(damping)
+        if self._factor is None:
+            eta, w = solve_information(self._reduced)
+        else:
+            self._refactor()
+            eta, w = self._reduced.solve(self._factor, refinements)
+        du, dx, multipliers = self._reduced.recover(eta, w)
+        return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
+
+    def _refactor(self) -> None:
+        assert self._factor is not None
+        ridge = self._reduced.subproblem.ridge
+        if self._factorized != ridge:
+            self._factor.factorize(ridge)
+            self._factorized = ridge
+
+    def precondition(self, vector: Array) -> Array:
+        """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,), with the last damping."""
+        if self._factor is None:
+            raise ValueError("the information form carries no factor of the reduced normal matrix; use dual or primal")
+        self._refactor()
+        zero = np.zeros_like(self._reduced.subproblem.residual)
+        return self._factor.solve(zero, vector)[1]
+
+
+def prepare(subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY) -> Prepared:
+    """Choose a form and compute what does not depend on the damping (errors as :func:`choose_form`)."""
+    return Prepared(subproblem, *choose_form(subproblem, form, max_memory=max_memory))
+
+
+def solve(
+    subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY, refinements: int = 1
+) -> Step:
+    """Solve a least-squares subproblem by forward dynamic programming.
+
+    Parameters
+    ----------
+    subproblem : Subproblem
+    form : str
+        ``"auto"`` (the faster of dual and primal) or one of :data:`FORMS`.
+    max_memory : float
+        Bytes of working memory allowed.
+    refinements : int
+        Rounds of iterative refinement (not used by the information form).
+
+    Returns
+    -------
+    Step
+        Controls, states and multipliers of the minimiser; the form and why it was chosen.
+
+    Raises
+    ------
+    ValueError
+        For an unknown form or non-finite data (the stage is named).
+    TooLargeError
+        If the form needs more than ``max_memory``.
+    numpy.linalg.LinAlgError
+        If the factorisation fails in floating point because rho + mu is too small.
+    """
+    subproblem.check_finite()
+    return prepare(subproblem, form, max_memory=max_memory).step(refinements=refinements)

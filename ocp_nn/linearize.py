@@ -1,0 +1,274 @@
+"""Stages linearised along a trajectory: the data of the least-squares subproblems.
+
+At a point, stage k maps small changes as
+
+    dx_{k+1}^i = A_k^i dx_k^i + B_k^i du_k,       A_k^i = df_k/dx,   B_k^i = df_k/du   at sample i.
+
+A :class:`LinearStage` offers products with A, A', B, B' for all samples at once, and the Gram matrices that the
+forms of forward dynamic programming need.  Two implementations:
+
+* :class:`DenseStage`: for f = phi(W x + b) (+ x), with D = phi'(a), A^i = diag(D_i) W (+ I) and
+  B^i = [x_i', 1] (x) diag(D_i) in the column-stacked order of u = vec([W b]).  Nothing of size N n' P is ever formed;
+  the Kronecker structure turns B B' into entrywise products of small Gram matrices.
+* :class:`GenericStage`: arrays A (N, n', n) and B (N, n', P), from CasADi, for any stage.
+
+Downstream of this module there is no CasADi.  Shapes: N samples, n = width of x_k, n' = width of x_{k+1}, P = length
+of u_k, m = number of outputs of the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .network import Dense, Layer, Symbolic
+
+__all__ = ["DenseStage", "GenericStage", "LinearStage", "linearize_layer"]
+
+Array = NDArray[np.float64]
+
+
+class LinearStage(Protocol):
+    """What least-squares routines may ask of a linearised stage."""
+
+    @property
+    def num_samples(self) -> int: ...
+    @property
+    def num_inputs(self) -> int: ...
+    @property
+    def num_outputs(self) -> int: ...
+    @property
+    def num_controls(self) -> int: ...
+
+    @property
+    def A(self) -> Array:
+        """df/dx, (N, n', n)."""
+
+    @property
+    def B(self) -> Array:
+        """df/du, (N, n', P)."""
+
+    def apply(self, dx: Array | None, du: Array) -> Array:
+        """A dx + B du, (N, n'); ``dx=None`` stands for zero."""
+
+    def transpose_state(self, eta: Array) -> Array:
+        """A' eta: (N, n') -> (N, n)."""
+
+    def transpose_control(self, eta: Array) -> Array:
+        """B' eta, summed over samples: (N, n') -> (P,)."""
+
+    def carry_output(self, psi: Array) -> Array:
+        """Psi A, the output sensitivity one stage earlier: (N, m, n') -> (N, m, n)."""
+
+    def control_rows(self, psi: Array) -> Array:
+        """Psi B, rows of the Jacobian in this stage's control: (N, m, n') -> (N, m, P)."""
+
+    def add_output_gram(self, psi: Array, gram: Array) -> None:
+        """Add (Psi B)(Psi B)' over all pairs of samples to the lower triangle of ``gram``, (N m, N m)."""
+
+    def add_control_gram(self, covariance: Array, weight: float) -> None:
+        """Add weight * B B' over all pairs of samples to ``covariance``, (N, n', N, n')."""
+
+    def rows(self, samples: slice) -> LinearStage:
+        """The same stage for some of the samples."""
+
+    def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
+        """Hessian of sum_i <multiplier_i, f(x_i, u)> times (dx, du): (N, n) and (P,)."""
+
+
+def linearize_layer(layer: Layer, x: Array, u: Array, output: Array) -> LinearStage:
+    """The stage's derivatives at a batch of points; ``output`` is its value f(x, u) there."""
+    if isinstance(layer, Dense):
+        value = output - x if layer.residual else output
+        return DenseStage(layer, x, u, value, layer.phi.slope(value))
+    return GenericStage(layer, x, u, *layer.jacobians(x, u))
+
+
+# Rows of the output Gram matrix worked on at a time: a tile of this many rows against at most
+# a thousand columns stays in the second-level cache while every stage adds to it (measured).
+_TILE = 128
+
+
+@dataclass(frozen=True, eq=False)
+class DenseStage:
+    """A dense layer at a batch of points; ``value`` is phi(a) and ``slope`` is D = phi'(a), both (N, n')."""
+
+    layer: Dense
+    x: Array
+    u: Array
+    value: Array
+    slope: Array
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.x)
+
+    @property
+    def num_inputs(self) -> int:
+        return self.layer.num_inputs
+
+    @property
+    def num_outputs(self) -> int:
+        return self.layer.num_outputs
+
+    @property
+    def num_controls(self) -> int:
+        return self.layer.num_controls
+
+    @cached_property
+    def weight(self) -> Array:
+        return self.layer.weights(self.u)[0]
+
+    @property
+    def A(self) -> Array:
+        a = self.slope[:, :, None] * self.weight
+        return a + np.eye(self.num_inputs) if self.layer.residual else a
+
+    @property
+    def B(self) -> Array:
+        return self.control_rows(np.broadcast_to(np.eye(self.num_outputs), (self.num_samples, *[self.num_outputs] * 2)))
+
+    def _preactivation(self, dx: Array | None, du: Array) -> Array:
+        """da = W dx + dW x + db."""
+        table = du.reshape(self.num_inputs + 1, self.num_outputs)
+        da = self.x @ table[:-1]
+        da += table[-1]
+        if dx is not None:
+            da += dx @ self.weight.T
+        return da
+
+    def apply(self, dx: Array | None, du: Array) -> Array:
+        da = self._preactivation(dx, du)
+        da *= self.slope
+        if dx is not None and self.layer.residual:
+            da += dx
+        return da
+
+    def transpose_state(self, eta: Array) -> Array:
+        back = (eta * self.slope) @ self.weight
+        return back + eta if self.layer.residual else back
+
+    def transpose_control(self, eta: Array) -> Array:
+        return self._outer(self.x, eta * self.slope)
+
+    @staticmethod
+    def _outer(x: Array, g: Array) -> Array:
+        """sum_i [x_i; 1] g_i', in the order of the control."""
+        table = np.empty((x.shape[1] + 1, g.shape[1]))
+        np.dot(x.T, g, out=table[:-1])
+        g.sum(axis=0, out=table[-1])
+        return table.ravel()
+
+    def carry_output(self, psi: Array) -> Array:
+        back = self._scaled(psi) @ self.weight
+        return back + psi if self.layer.residual else back
+
+    def _scaled(self, psi: Array) -> Array:
+        """E = Psi diag(D)."""
+        return psi if self.layer.activation == "identity" else psi * self.slope[:, None, :]
+
+    def control_rows(self, psi: Array) -> Array:
+        e = self._scaled(psi)
+        n, m, width = e.shape
+        rows = np.empty((n, m, self.num_inputs + 1, width))
+        np.multiply(self.x[:, None, :, None], e[:, :, None, :], out=rows[:, :, :-1])
+        rows[:, :, -1] = e
+        return rows.reshape(n, m, -1)
+
+    def add_output_gram(self, psi: Array, gram: Array) -> None:
+        # B B' is a Kronecker product, so (Psi B)(Psi B)' = (x x' + 1) o (E E'), entry by entry
+        n, m, width = psi.shape
+        e = np.ascontiguousarray(self._scaled(psi)).reshape(n * m, width)
+        for start in range(0, n, _TILE):
+            stop = min(start + _TILE, n)
+            inputs = self.x[start:stop] @ self.x[:stop].T
+            inputs += 1.0
+            tile = e[start * m : stop * m] @ e[: stop * m].T
+            if m == 1:
+                tile *= inputs
+            else:
+                blocks = tile.reshape(stop - start, m, stop, m)
+                blocks *= inputs[:, None, :, None]
+            gram[start * m : stop * m, : stop * m] += tile
+
+    def add_control_gram(self, covariance: Array, weight: float) -> None:
+        # B_i B_j' = (x_i'x_j + 1) diag(D_i D_j): only equal units are coupled
+        inputs = weight * (self.x @ self.x.T + 1.0)
+        for unit in range(self.num_outputs):
+            d = self.slope[:, unit]
+            covariance[:, unit, :, unit] += inputs * np.outer(d, d)
+
+    def rows(self, samples: slice) -> DenseStage:
+        return DenseStage(self.layer, self.x[samples], self.u, self.value[samples], self.slope[samples])
+
+    def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
+        table = du.reshape(self.num_inputs + 1, self.num_outputs)
+        backward = multiplier * self.slope
+        change = multiplier * self.layer.phi.curvature(self.value) * self._preactivation(dx, du)
+        hx = change @ self.weight + backward @ table[:-1].T
+        hu = self._outer(self.x, change)
+        if dx is not None:
+            hu.reshape(table.shape)[:-1] += dx.T @ backward
+        return hx, hu
+
+
+@dataclass(frozen=True, eq=False)
+class GenericStage:
+    """Any stage at a batch of points, by its Jacobians A (N, n', n) and B (N, n', P)."""
+
+    layer: Symbolic
+    x: Array
+    u: Array
+    A: Array
+    B: Array
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.A)
+
+    @property
+    def num_inputs(self) -> int:
+        return self.A.shape[2]
+
+    @property
+    def num_outputs(self) -> int:
+        return self.A.shape[1]
+
+    @property
+    def num_controls(self) -> int:
+        return self.B.shape[2]
+
+    def apply(self, dx: Array | None, du: Array) -> Array:
+        out: Array = self.B @ du
+        return out if dx is None else out + np.einsum("iab,ib->ia", self.A, dx)
+
+    def transpose_state(self, eta: Array) -> Array:
+        return np.einsum("iab,ia->ib", self.A, eta)
+
+    def transpose_control(self, eta: Array) -> Array:
+        return np.einsum("iap,ia->p", self.B, eta)
+
+    def carry_output(self, psi: Array) -> Array:
+        return psi @ self.A
+
+    def control_rows(self, psi: Array) -> Array:
+        return psi @ self.B
+
+    def add_output_gram(self, psi: Array, gram: Array) -> None:
+        rows = self.control_rows(psi).reshape(len(gram), -1)
+        gram += rows @ rows.T
+
+    def add_control_gram(self, covariance: Array, weight: float) -> None:
+        rows = self.B.reshape(-1, self.num_controls)
+        covariance += (weight * (rows @ rows.T)).reshape(covariance.shape)
+
+    def rows(self, samples: slice) -> GenericStage:
+        return GenericStage(self.layer, self.x[samples], self.u, self.A[samples], self.B[samples])
+
+    def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
+        dx = np.zeros_like(self.x) if dx is None else dx
+        return self.layer.curvature_product(self.x, self.u, multiplier, dx, du)

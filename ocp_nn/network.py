@@ -1,0 +1,332 @@
+"""A feed-forward network is a discrete-time system: stages f_k, states x_k (activations), controls u_k (weights).
+
+    x_{k+1} = f_k(x_k, u_k),   k = 0..K-1
+
+acting on every sample with the same control.  A stage is a CasADi ``Function`` f_k(x, u) of one sample; the
+network evaluates it for whole batches, rows being samples.  Two kinds of layer do that:
+
+* :class:`Dense` knows that f(x, u) = phi(W x + b) (+ x): batches are one matrix product in NumPy, and the least-squares
+  routines use the Kronecker structure of its control Jacobian B = diag(phi') (x) [x, 1].
+* :class:`Symbolic` wraps any CasADi function: batches and sensitivities come from CasADi.
+
+**Layout.**  The control of a dense layer is ``u = vec([W b])``, columns stacked as in the vec operator.  In NumPy that is
+``u.reshape(n_in + 1, n_out)``, rows being inputs and the last row the bias, so that a batch of
+pre-activations is ``X @ U[:-1] + U[-1]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import casadi as ca
+import numpy as np
+from numpy.typing import NDArray
+
+from .activations import Activation, activation
+
+__all__ = ["Dense", "Layer", "Network", "Symbolic"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """The layer f(x, u) = phi(W x + b), plus x itself when ``residual``.
+
+    Raises
+    ------
+    ValueError
+        For non-positive widths, an unknown activation, or a skip connection between different widths.
+    """
+
+    num_inputs: int
+    num_outputs: int
+    activation: str = "tanh"
+    residual: bool = False
+    phi: Activation = field(init=False, repr=False)
+    function: ca.Function = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if min(self.num_inputs, self.num_outputs) < 1:
+            raise ValueError(f"layer widths must be positive, got {self.num_inputs} -> {self.num_outputs}")
+        if self.residual and self.num_inputs != self.num_outputs:
+            raise ValueError(
+                f"a skip connection needs equal widths, got {self.num_inputs} -> {self.num_outputs}; use residual=False here"
+            )
+        object.__setattr__(self, "phi", activation(self.activation))
+        object.__setattr__(self, "function", self._function())
+
+    @property
+    def num_controls(self) -> int:
+        return (self.num_inputs + 1) * self.num_outputs
+
+    def _function(self) -> ca.Function:
+        x = ca.SX.sym("x", self.num_inputs)
+        u = ca.SX.sym("u", self.num_controls)
+        weights = ca.reshape(u, self.num_outputs, self.num_inputs + 1)
+        y = self.phi.symbolic(weights[:, :-1] @ x + weights[:, -1])
+        return ca.Function("dense", [x, u], [x + y if self.residual else y], ["x", "u"], ["x_next"])
+
+    def weights(self, u: Array) -> tuple[Array, Array]:
+        """W of shape (num_outputs, num_inputs) and b of shape (num_outputs,), as views of the control ``u``."""
+        table = u.reshape(self.num_inputs + 1, self.num_outputs)
+        return table[:-1].T, table[-1]
+
+    def forward(self, x: Array, u: Array) -> Array:
+        """The stage for a batch: (N, num_inputs) -> (N, num_outputs)."""
+        weight, bias = self.weights(u)
+        a = x @ weight.T
+        a += bias
+        y = self.phi.value(a)
+        return x + y if self.residual else y
+
+
+@dataclass(frozen=True, eq=False)
+class Symbolic:
+    """Any CasADi stage ``function(x, u) -> x_next`` of column vectors.
+
+    Sensitivities are CasADi's.  The compiled batch functions are cached on the object.
+
+    Raises
+    ------
+    ValueError
+        If the function does not map two column vectors to one.
+    """
+
+    function: ca.Function
+    _batches: dict[tuple[str, int], BatchFunction] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        f = self.function
+        if not isinstance(f, ca.Function):
+            raise ValueError(f"a stage must be a casadi.Function f(x, u), got {type(f).__name__}")
+        shapes_in = [f.size_in(i) for i in range(f.n_in())]
+        shapes_out = [f.size_out(i) for i in range(f.n_out())]
+        if len(shapes_in) != 2 or len(shapes_out) != 1 or any(s[1] != 1 or s[0] < 1 for s in shapes_in + shapes_out):
+            raise ValueError(
+                f"stage {f.name()!r} must map column vectors (x, u) to one column vector, got {shapes_in} -> {shapes_out}"
+            )
+
+    @property
+    def num_inputs(self) -> int:
+        return self.function.numel_in(0)
+
+    @property
+    def num_outputs(self) -> int:
+        return self.function.numel_out(0)
+
+    @property
+    def num_controls(self) -> int:
+        return self.function.numel_in(1)
+
+    def _symbols(self) -> tuple[ca.MX, ca.MX, ca.MX]:
+        x, u = ca.MX.sym("x", self.num_inputs), ca.MX.sym("u", self.num_controls)
+        return x, u, self.function(x, u)
+
+    @cached_property
+    def _dense_function(self) -> ca.Function:
+        x, u, f = self._symbols()
+        return ca.Function("forward", [x, u], [ca.densify(f)])
+
+    @cached_property
+    def _jacobians(self) -> ca.Function:
+        x, u, f = self._symbols()
+        return ca.Function("jacobians", [x, u], [ca.densify(ca.jacobian(f, x)), ca.densify(ca.jacobian(f, u))])
+
+    @cached_property
+    def _curvature(self) -> ca.Function:
+        x, u, f = self._symbols()
+        multiplier, dx, du = ca.MX.sym("l", self.num_outputs), ca.MX.sym("dx", x.numel()), ca.MX.sym("du", u.numel())
+        inner = ca.dot(multiplier, f)
+
+        def product(gradient: ca.MX) -> ca.MX:
+            return ca.densify(ca.jtimes(gradient, x, dx) + ca.jtimes(gradient, u, du))
+
+        outputs = [product(ca.gradient(inner, x)), product(ca.gradient(inner, u))]
+        return ca.Function("curvature", [x, u, multiplier, dx, du], outputs)
+
+    def _batch(self, name: str, function: ca.Function, num_samples: int, shared: Sequence[int]) -> BatchFunction:
+        key = (name, num_samples)
+        if key not in self._batches:
+            self._batches[key] = BatchFunction(function, num_samples, shared)
+        return self._batches[key]
+
+    def forward(self, x: Array, u: Array) -> Array:
+        """The stage for a batch: (N, num_inputs) -> (N, num_outputs)."""
+        (f,) = self._batch("forward", self._dense_function, len(x), [1])(x, u)
+        return f.reshape(len(x), self.num_outputs)
+
+    def jacobians(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """A (N, num_outputs, num_inputs) and B (N, num_outputs, num_controls) at a batch of points."""
+        a, b = self._batch("jacobians", self._jacobians, len(x), [1])(x, u)
+        columns_first = (len(x), -1, self.num_outputs)
+        return a.reshape(columns_first).transpose(0, 2, 1), b.reshape(columns_first).transpose(0, 2, 1)
+
+    def curvature_product(self, x: Array, u: Array, multiplier: Array, dx: Array, du: Array) -> tuple[Array, Array]:
+        """Products of the Hessian of sum_i <multiplier_i, f(x_i, u)> with (dx, du): shapes of x and of u."""
+        hx, hu = self._batch("curvature", self._curvature, len(x), [1, 4])(x, u, multiplier, dx, du)
+        return hx.reshape(x.shape), hu.reshape(len(x), -1).sum(axis=0)
+
+
+class BatchFunction:
+    """A CasADi function of one sample, evaluated for N samples without copies at the boundary.
+
+    CasADi is column-major with one column a sample, NumPy here is row-major with one row a sample: the
+    same memory.  Arguments listed in ``shared`` are the same for every sample.  Outputs come back flat.
+    """
+
+    def __init__(self, function: ca.Function, num_samples: int, shared: Sequence[int]) -> None:
+        mapped = function.map(function.name(), "serial", num_samples, list(shared), [])
+        self._inputs = [np.zeros(mapped.nnz_in(i)) for i in range(mapped.n_in())]
+        self._outputs = [np.zeros(mapped.nnz_out(i)) for i in range(mapped.n_out())]
+        self._buffer, self._evaluate = mapped.buffer()
+        for i, memory in enumerate(self._inputs):
+            self._buffer.set_arg(i, memoryview(memory))
+        for i, memory in enumerate(self._outputs):
+            self._buffer.set_res(i, memoryview(memory))
+
+    def __call__(self, *arguments: Array) -> list[Array]:
+        for memory, argument in zip(self._inputs, arguments, strict=True):
+            if memory.size != np.size(argument):
+                raise ValueError(f"expected an argument of {memory.size} numbers, received {np.size(argument)}")
+            memory[:] = np.ravel(argument)
+        self._evaluate()
+        return [memory.copy() for memory in self._outputs]
+
+
+Layer = Dense | Symbolic
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A sequence of layers whose widths match.
+
+    Parameters
+    ----------
+    layers : sequence of Dense, Symbolic or casadi.Function
+        Plain CasADi functions f(x, u) are wrapped in :class:`Symbolic`.
+
+    Attributes
+    ----------
+    stages : tuple of casadi.Function
+        The dynamics f_k(x, u) of one sample.
+
+    Raises
+    ------
+    ValueError
+        Without layers, or where the output of a layer does not fit the next one.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, layers: Sequence[Layer | ca.Function]) -> None:
+        wrapped = tuple(Symbolic(layer) if isinstance(layer, ca.Function) else layer for layer in layers)
+        if not wrapped:
+            raise ValueError("a network needs at least one layer, got none")
+        for k, (first, second) in enumerate(zip(wrapped[:-1], wrapped[1:], strict=True)):
+            if first.num_outputs != second.num_inputs:
+                raise ValueError(
+                    f"stage {k} has {first.num_outputs} outputs but stage {k + 1} expects {second.num_inputs} inputs"
+                )
+        object.__setattr__(self, "layers", wrapped)
+
+    @classmethod
+    def mlp(cls, sizes: Sequence[int], activation: str = "tanh", residual: bool = False) -> Network:
+        """Dense layers of the given widths, the last one linear.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Inputs, hidden widths, outputs: ``[10, 20, 20, 1]`` has three stages.
+        activation : str
+            A key of :data:`ocp_nn.activations.ACTIVATIONS`, for the hidden layers.
+        residual : bool
+            Add a skip connection wherever a hidden layer keeps its width.
+
+        Raises
+        ------
+        ValueError
+            For fewer than two sizes, widths below one or an unknown activation.
+        """
+        sizes = [int(n) for n in sizes]
+        if len(sizes) < 2:
+            raise ValueError(f"sizes needs at least inputs and outputs, got {sizes}")
+        *hidden, last = list(zip(sizes[:-1], sizes[1:], strict=True))
+        return cls(
+            [Dense(n, m, activation, residual and n == m) for n, m in hidden] + [Dense(last[0], last[1], "identity")]
+        )
+
+    @cached_property
+    def stages(self) -> tuple[ca.Function, ...]:
+        return tuple(layer.function for layer in self.layers)
+
+    @property
+    def num_stages(self) -> int:
+        return len(self.layers)
+
+    @property
+    def num_inputs(self) -> int:
+        return self.layers[0].num_inputs
+
+    @property
+    def num_outputs(self) -> int:
+        return self.layers[-1].num_outputs
+
+    @property
+    def num_controls(self) -> int:
+        return sum(layer.num_controls for layer in self.layers)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths of x_0..x_K."""
+        return (self.num_inputs, *(layer.num_outputs for layer in self.layers))
+
+    def init_controls(self, seed: int = 0) -> tuple[Array, ...]:
+        """Standard weights: W ~ N(0, 1) / sqrt(n_in) and b = 0; 0.1 N(0, 1) for the control of a symbolic stage."""
+        rng = np.random.default_rng(seed)
+        return tuple(_init_layer(layer, rng) for layer in self.layers)
+
+    def predict(self, controls: Sequence[Array], x: Array) -> Array:
+        """The outputs for a batch: (N, num_inputs) -> (N, num_outputs).
+
+        Raises
+        ------
+        ValueError
+            If the controls or the inputs do not have the network's shapes.
+        """
+        controls = self.check_controls(controls)
+        x = np.ascontiguousarray(x, dtype=float)
+        if x.ndim != 2 or x.shape[1] != self.num_inputs:
+            raise ValueError(f"expected inputs of shape (N, {self.num_inputs}), received {x.shape}")
+        for layer, u in zip(self.layers, controls, strict=True):
+            x = layer.forward(x, u)
+        return x
+
+    def check_controls(self, controls: Sequence[Array]) -> tuple[Array, ...]:
+        """The controls as float vectors, one per stage.
+
+        Raises
+        ------
+        ValueError
+            If their number or a length is not the network's.
+        """
+        vectors = tuple(np.ascontiguousarray(u, dtype=float) for u in controls)
+        expected = [(layer.num_controls,) for layer in self.layers]
+        received = [u.shape for u in vectors]
+        if received != expected:
+            raise ValueError(f"expected one control vector a stage with shapes {expected}, received {received}")
+        return vectors
+
+    def split(self, flat: Array) -> tuple[Array, ...]:
+        """A vector of all controls, cut into one vector a stage (views)."""
+        ends = np.cumsum([layer.num_controls for layer in self.layers])
+        return tuple(np.split(flat, ends[:-1]))
+
+
+def _init_layer(layer: Layer, rng: np.random.Generator) -> Array:
+    if isinstance(layer, Dense):
+        weight = rng.standard_normal((layer.num_inputs, layer.num_outputs)) / np.sqrt(layer.num_inputs)
+        return np.vstack([weight, np.zeros(layer.num_outputs)]).ravel()
+    return 0.1 * rng.standard_normal(layer.num_controls)

@@ -1,0 +1,184 @@
+"""The optimal control problem of training, its trajectories, rollout and adjoints.
+
+    minimise    1/2 sum_i || f_{K-1}(x_{K-1}^i, u_{K-1}) - y^i ||^2  +  rho/2 sum_k ||u_k||^2
+    subject to  x_{k+1}^i = f_k(x_k^i, u_k),   k = 0..K-2,     x_0^i = the i-th input
+
+Sums, not means; rho weighs every control, biases too.  The last stage is compared with y directly, so the
+states that can be variables are x_1..x_{K-1}.
+
+With the multipliers lambda_{k+1} of the defects d_k = f_k(x_k, u_k) - x_{k+1} the Lagrangian is
+
+    L = J + sum_k <lambda_{k+1}, d_k>
+
+and its stationarity in x_k is the adjoint recursion lambda_k = A_k' lambda_{k+1}, started at the residual.  On a rollout
+that recursion *is* back-propagation and its by-product B_k' lambda_{k+1} + rho u_k the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .linearize import LinearStage, linearize_layer
+from .network import Network
+
+__all__ = ["Adjoints", "TrainingProblem", "Trajectory"]
+
+Array = NDArray[np.float64]
+Arrays = tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A point of the optimal control problem; not necessarily a solution of the dynamics.
+
+    Attributes
+    ----------
+    controls : tuple of K arrays
+        u_k, of shape (num_controls of stage k,).
+    states : tuple of K arrays
+        x_k, of shape (N, n_k); ``states[0]`` is the input.
+    multipliers : tuple of K arrays, or None
+        lambda_k, the costate of ``states[k]`` and of its shape; ``multipliers[0]`` is the costate of the input.
+    """
+
+    controls: Arrays
+    states: Arrays
+    multipliers: Arrays | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoints:
+    """The adjoint recursion at a trajectory.
+
+    Attributes
+    ----------
+    costates : tuple of K + 1 arrays
+        lambda_0..lambda_K; the last one is the residual f_{K-1} - y.
+    gradient : tuple of K arrays
+        B_k' lambda_{k+1} + rho u_k: on a rollout, the gradient of the objective in the controls.
+    """
+
+    costates: Arrays
+    gradient: Arrays
+
+
+class TrainingProblem:
+    """Training data, a network and a weight decay.
+
+    Parameters
+    ----------
+    network : Network
+    x : array_like, shape (N, inputs)
+    y : array_like, shape (N, outputs)
+        A vector of length N is taken as one output.
+    weight_decay : float
+        rho >= 0, the Tikhonov weight of all controls.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit the network, empty or non-finite data, or a negative weight decay.
+    """
+
+    def __init__(self, network: Network, x: ArrayLike, y: ArrayLike, weight_decay: float = 1e-3) -> None:
+        self.network = network
+        self.x = _table("x", x, network.num_inputs)
+        self.y = _table("y", y, network.num_outputs)
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x and y need as many rows as each other, received {len(self.x)} and {len(self.y)}")
+        if not (np.isscalar(weight_decay) and np.isfinite(weight_decay) and weight_decay >= 0):
+            raise ValueError(f"weight_decay must be a finite number >= 0, received {weight_decay!r}")
+        self.weight_decay = float(weight_decay)
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.x)
+
+    @property
+    def num_stages(self) -> int:
+        return self.network.num_stages
+
+    def rollout(self, controls: Sequence[Array], multipliers: Arrays | None = None) -> Trajectory:
+        """The trajectory that satisfies the dynamics: x_0 is the input and every defect is zero."""
+        controls = self.network.check_controls(controls)
+        states = [self.x]
+        for layer, u in zip(self.network.layers[:-1], controls[:-1], strict=True):
+            states.append(layer.forward(states[-1], u))
+        return Trajectory(controls, tuple(states), multipliers)
+
+    def outputs(self, trajectory: Trajectory) -> Arrays:
+        """f_k(x_k, u_k) of every stage k = 0..K-1 at the trajectory's own states."""
+        self.check(trajectory)
+        return self.evaluate(trajectory.controls, trajectory.states)
+
+    def evaluate(self, controls: Sequence[Array], states: Sequence[Array]) -> Arrays:
+        """:meth:`outputs` for arrays whose shapes are already known to fit."""
+        return tuple(layer.forward(x, u) for layer, x, u in zip(self.network.layers, states, controls, strict=True))
+
+    def objective(self, trajectory: Trajectory) -> float:
+        """J at the trajectory: its last state goes through the last stage, defects are not looked at."""
+        self.check(trajectory)
+        output = self.network.layers[-1].forward(trajectory.states[-1], trajectory.controls[-1])
+        return self.cost(trajectory.controls, output)
+
+    def cost(self, controls: Sequence[Array], output: Array) -> float:
+        """J as a function of the controls and the network's output."""
+        residual = output - self.y
+        decay = sum(float(u @ u) for u in controls)
+        return 0.5 * float(np.vdot(residual, residual)) + 0.5 * self.weight_decay * decay
+
+    def defects(self, trajectory: Trajectory) -> Arrays:
+        """d_k = f_k(x_k, u_k) - x_{k+1} for k = 0..K-2."""
+        return tuple(f - x for f, x in zip(self.outputs(trajectory)[:-1], trajectory.states[1:], strict=True))
+
+    def linearize(self, trajectory: Trajectory, outputs: Arrays | None = None) -> tuple[LinearStage, ...]:
+        """A_k and B_k of every stage, as operators; ``outputs`` spares their evaluation where they are known."""
+        outputs = self.outputs(trajectory) if outputs is None else outputs
+        return tuple(
+            linearize_layer(layer, x, u, f)
+            for layer, x, u, f in zip(self.network.layers, trajectory.states, trajectory.controls, outputs, strict=True)
+        )
+
+    def adjoints(self, trajectory: Trajectory) -> Adjoints:
+        """The adjoint recursion lambda_K = residual, lambda_k = A_k' lambda_{k+1}: back-propagation."""
+        outputs = self.outputs(trajectory)
+        return self.backpropagate(self.linearize(trajectory, outputs), trajectory.controls, outputs[-1] - self.y)
+
+    def backpropagate(self, stages: Sequence[LinearStage], controls: Sequence[Array], residual: Array) -> Adjoints:
+        """:meth:`adjoints` from a linearisation that is already there."""
+        costates, gradient = [residual], []
+        for stage, u in zip(reversed(stages), reversed(controls), strict=True):
+            gradient.append(stage.transpose_control(costates[-1]) + self.weight_decay * u)
+            costates.append(stage.transpose_state(costates[-1]))
+        return Adjoints(tuple(reversed(costates)), tuple(reversed(gradient)))
+
+    def lift(self, controls: Sequence[Array]) -> Trajectory:
+        """The rollout with the back-propagated adjoints as its multipliers."""
+        trajectory = self.rollout(controls)
+        return replace(trajectory, multipliers=self.adjoints(trajectory).costates[:-1])
+
+    def check(self, trajectory: Trajectory) -> None:
+        """Raise ``ValueError`` unless the trajectory has this problem's shapes."""
+        self.network.check_controls(trajectory.controls)
+        expected = [(self.num_samples, n) for n in self.network.sizes[:-1]]
+        for name, arrays in (("states", trajectory.states), ("multipliers", trajectory.multipliers)):
+            if arrays is not None and [np.shape(a) for a in arrays] != expected:
+                raise ValueError(f"expected {name} of shapes {expected}, received {[np.shape(a) for a in arrays]}")
+
+
+def _table(name: str, values: ArrayLike, columns: int) -> Array:
+    table = np.ascontiguousarray(values, dtype=float)
+    if table.ndim == 1 and columns == 1:
+        table = table[:, None]
+    if table.ndim != 2 or table.shape[1] != columns:
+        raise ValueError(f"{name} must have shape (N, {columns}) with one row a sample, received {np.shape(values)}")
+    if len(table) == 0:
+        raise ValueError(f"{name} has no rows: at least one sample is needed")
+    if not np.isfinite(table).all():
+        row, column = np.argwhere(~np.isfinite(table))[0]
+        raise ValueError(f"{name} must be finite, received {table[row, column]} in row {row}, column {column}")
+    return table
