@@ -1,0 +1,92 @@
+"""The data set itself, and what makes one usable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DataError", "Dataset"]
+
+Array = NDArray[np.float64]
+
+# Fewer samples than this cannot be split into a training and a test part.
+MIN_SAMPLES = 2
+
+
+class DataError(ValueError):
+    """The data cannot be used; the message says where and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Samples with names.
+
+    Attributes
+    ----------
+    name : str
+    x : array, shape (N, d)
+    y : array, shape (N, m)
+    feature_names, target_names : tuple of str
+        Names of the columns of x and of y.
+    units : str
+        Unit of the targets where it is known, else empty.
+    source : str
+        Where the numbers come from.
+    truth : array of y's shape, or None
+        The noise-free targets of a synthetic set.
+
+    Raises
+    ------
+    DataError
+        For shapes or names that do not fit, fewer than two samples, values that are not finite, or a constant column.
+    """
+
+    name: str
+    x: Array
+    y: Array
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    units: str = ""
+    source: str = ""
+    truth: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 2 or self.y.ndim != 2 or len(self.x) != len(self.y):
+            raise DataError(
+                f"{self.name}: x and y must be tables with as many rows as each other, "
+                f"received shapes {self.x.shape} and {self.y.shape}"
+            )
+        if len(self.x) < MIN_SAMPLES:
+            raise DataError(f"{self.name}: {len(self.x)} sample(s), at least {MIN_SAMPLES} are needed")
+        if self.x.shape[1] == 0 or self.y.shape[1] == 0:
+            raise DataError(f"{self.name}: no {'input' if self.x.shape[1] == 0 else 'target'} columns are left")
+        _check_columns(self.name, self.x, self.feature_names)
+        _check_columns(self.name, self.y, self.target_names)
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.x)
+
+    @property
+    def num_features(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def num_targets(self) -> int:
+        return self.y.shape[1]
+
+
+def _check_columns(dataset: str, table: Array, names: tuple[str, ...]) -> None:
+    if len(names) != table.shape[1]:
+        raise DataError(f"{dataset}: {table.shape[1]} columns but {len(names)} names")
+    for column, name in zip(table.T, names, strict=True):
+        bad = np.flatnonzero(~np.isfinite(column))
+        if bad.size:
+            raise DataError(f"{dataset}: column {name!r} has the value {column[bad[0]]} in sample {bad[0] + 1}")
+        if np.ptp(column) == 0:
+            raise DataError(
+                f"{dataset}: column {name!r} is constant ({column[0]:g} in all {len(column)} samples): "
+                "it has no variance to learn from or to standardise by; remove it"
+            )
