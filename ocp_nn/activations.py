@@ -49,8 +49,9 @@ class Activation:
 
 
 def _softplus_symbolic(a: Any) -> Any:
-    # log(1 + e^a) without overflow; differentiable by AD on both sides of zero
-    return ca.if_else(a > 0, a + ca.log1p(ca.exp(-ca.fabs(a))), ca.log1p(ca.exp(-ca.fabs(a))))
+    # log(1 + e^a) without overflow; |a| by a branch, because the derivative CasADi takes of fabs at zero is zero
+    size = ca.if_else(a > 0, a, -a)
+    return ca.if_else(a > 0, a, 0) + ca.log1p(ca.exp(-size))
 
 
 def _inverse_softplus(y: Array) -> Array:
