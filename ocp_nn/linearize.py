@@ -64,14 +64,14 @@ class LinearStage(Protocol):
     def carry_output(self, psi: Array) -> Array:
         """Psi A, the output sensitivity one stage earlier: (N, m, n') -> (N, m, n)."""
 
-    def control_rows(self, psi: Array) -> Array:
-        """Psi B, rows of the Jacobian in this stage's control: (N, m, n') -> (N, m, P)."""
+    def write_control_rows(self, psi: Array, out: Array) -> None:
+        """Write Psi B, rows of the Jacobian in this stage's control, (N, m, n') -> (N, m, P), into ``out``."""
 
     def add_output_gram(self, psi: Array, gram: Array) -> None:
         """Add (Psi B)(Psi B)' over all pairs of samples to the lower triangle of ``gram``, (N m, N m)."""
 
-    def add_control_gram(self, covariance: Array, weight: float) -> None:
-        """Add weight * B B' over all pairs of samples to ``covariance``, (N, n', N, n')."""
+    def add_control_gram(self, covariance: Array) -> None:
+        """Add B B' over all pairs of samples to ``covariance``, (N, n', N, n')."""
 
     def rows(self, samples: slice) -> LinearStage:
         """The same stage for some of the samples."""
@@ -84,24 +84,36 @@ def linearize_layer(layer: Layer, x: Array, u: Array, output: Array) -> LinearSt
     """The stage's derivatives at a batch of points; ``output`` is its value f(x, u) there."""
     if isinstance(layer, Dense):
         value = output - x if layer.residual else output
-        return DenseStage(layer, x, u, value, layer.phi.slope(value))
+        return DenseStage(layer, x, u, value)
     return GenericStage(layer, x, u, *layer.jacobians(x, u))
 
 
-# Rows of the output Gram matrix worked on at a time: a tile of this many rows against at most
-# a thousand columns stays in the second-level cache while every stage adds to it (measured).
-_TILE = 128
+# Rows of the output Gram matrix worked on at a time: the products of such a strip are as fast as those of whole
+# matrices, their entrywise passes stay in cache, and little is wasted above the diagonal (measured).
+_STRIP = 128
+
+
+def _add_gram(gram: Array, rows: Array, inputs: Array | None = None) -> None:
+    """Add R R' o (X X') to the lower triangle of ``gram``, R = ``rows`` (N, m, p), X = ``inputs`` (N, q) or ones."""
+    samples, m, _ = rows.shape
+    flat = np.ascontiguousarray(rows).reshape(samples * m, -1)
+    for start in range(0, samples, _STRIP):
+        stop = min(start + _STRIP, samples)
+        strip = flat[start * m : stop * m] @ flat[: stop * m].T
+        if inputs is not None:
+            blocks = strip.reshape(stop - start, m, stop, m)
+            blocks *= (inputs[start:stop] @ inputs[:stop].T)[:, None, :, None]
+        gram[start * m : stop * m, : stop * m] += strip
 
 
 @dataclass(frozen=True, eq=False)
 class DenseStage:
-    """A dense layer at a batch of points; ``value`` is phi(a) and ``slope`` is D = phi'(a), both (N, n')."""
+    """A dense layer at a batch of points; ``value`` is phi(a), (N, n')."""
 
     layer: Dense
     x: Array
     u: Array
     value: Array
-    slope: Array
 
     @property
     def num_samples(self) -> int:
@@ -123,14 +135,22 @@ class DenseStage:
     def weight(self) -> Array:
         return self.layer.weights(self.u)[0]
 
+    @cached_property
+    def slope(self) -> Array:
+        """D = phi'(a), (N, n')."""
+        return self.layer.phi.slope(self.value)
+
     @property
     def A(self) -> Array:
-        a = self.slope[:, :, None] * self.weight
+        a: Array = self.slope[:, :, None] * self.weight
         return a + np.eye(self.num_inputs) if self.layer.residual else a
 
     @property
     def B(self) -> Array:
-        return self.control_rows(np.broadcast_to(np.eye(self.num_outputs), (self.num_samples, *[self.num_outputs] * 2)))
+        identity = np.broadcast_to(np.eye(self.num_outputs), (self.num_samples, *[self.num_outputs] * 2))
+        rows = np.empty((self.num_samples, self.num_outputs, self.num_controls))
+        self.write_control_rows(identity, rows)
+        return rows
 
     def _preactivation(self, dx: Array | None, du: Array) -> Array:
         """da = W dx + dW x + db."""
@@ -171,39 +191,27 @@ class DenseStage:
         """E = Psi diag(D)."""
         return psi if self.layer.activation == "identity" else psi * self.slope[:, None, :]
 
-    def control_rows(self, psi: Array) -> Array:
+    def write_control_rows(self, psi: Array, out: Array) -> None:
         e = self._scaled(psi)
-        n, m, width = e.shape
-        rows = np.empty((n, m, self.num_inputs + 1, width))
-        np.multiply(self.x[:, None, :, None], e[:, :, None, :], out=rows[:, :, :-1])
-        rows[:, :, -1] = e
-        return rows.reshape(n, m, -1)
+        table = out.reshape(*e.shape[:2], self.num_inputs + 1, -1)  # splits the last axis: a view
+        np.multiply(self.x[:, None, :, None], e[:, :, None, :], out=table[:, :, :-1])
+        table[:, :, -1] = e
 
     def add_output_gram(self, psi: Array, gram: Array) -> None:
         # B B' is a Kronecker product, so (Psi B)(Psi B)' = (x x' + 1) o (E E'), entry by entry
-        n, m, width = psi.shape
-        e = np.ascontiguousarray(self._scaled(psi)).reshape(n * m, width)
-        for start in range(0, n, _TILE):
-            stop = min(start + _TILE, n)
-            inputs = self.x[start:stop] @ self.x[:stop].T
-            inputs += 1.0
-            tile = e[start * m : stop * m] @ e[: stop * m].T
-            if m == 1:
-                tile *= inputs
-            else:
-                blocks = tile.reshape(stop - start, m, stop, m)
-                blocks *= inputs[:, None, :, None]
-            gram[start * m : stop * m, : stop * m] += tile
+        inputs = np.ones((self.num_samples, self.num_inputs + 1))
+        inputs[:, :-1] = self.x
+        _add_gram(gram, self._scaled(psi), inputs)
 
-    def add_control_gram(self, covariance: Array, weight: float) -> None:
+    def add_control_gram(self, covariance: Array) -> None:
         # B_i B_j' = (x_i'x_j + 1) diag(D_i D_j): only equal units are coupled
-        inputs = weight * (self.x @ self.x.T + 1.0)
+        inputs = self.x @ self.x.T + 1.0
         for unit in range(self.num_outputs):
             d = self.slope[:, unit]
             covariance[:, unit, :, unit] += inputs * np.outer(d, d)
 
     def rows(self, samples: slice) -> DenseStage:
-        return DenseStage(self.layer, self.x[samples], self.u, self.value[samples], self.slope[samples])
+        return DenseStage(self.layer, self.x[samples], self.u, self.value[samples])
 
     def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
         table = du.reshape(self.num_inputs + 1, self.num_outputs)
@@ -244,27 +252,30 @@ class GenericStage:
 
     def apply(self, dx: Array | None, du: Array) -> Array:
         out: Array = self.B @ du
-        return out if dx is None else out + np.einsum("iab,ib->ia", self.A, dx)
+        if dx is not None:
+            out += np.einsum("iab,ib->ia", self.A, dx)
+        return out
 
     def transpose_state(self, eta: Array) -> Array:
-        return np.einsum("iab,ia->ib", self.A, eta)
+        back: Array = np.einsum("iab,ia->ib", self.A, eta)
+        return back
 
     def transpose_control(self, eta: Array) -> Array:
-        return np.einsum("iap,ia->p", self.B, eta)
+        gradient: Array = np.einsum("iap,ia->p", self.B, eta)
+        return gradient
 
     def carry_output(self, psi: Array) -> Array:
         return psi @ self.A
 
-    def control_rows(self, psi: Array) -> Array:
-        return psi @ self.B
+    def write_control_rows(self, psi: Array, out: Array) -> None:
+        np.matmul(psi, self.B, out=out)
 
     def add_output_gram(self, psi: Array, gram: Array) -> None:
-        rows = self.control_rows(psi).reshape(len(gram), -1)
-        gram += rows @ rows.T
+        _add_gram(gram, psi @ self.B)
 
-    def add_control_gram(self, covariance: Array, weight: float) -> None:
+    def add_control_gram(self, covariance: Array) -> None:
         rows = self.B.reshape(-1, self.num_controls)
-        covariance += (weight * (rows @ rows.T)).reshape(covariance.shape)
+        covariance += (rows @ rows.T).reshape(covariance.shape)
 
     def rows(self, samples: slice) -> GenericStage:
         return GenericStage(self.layer, self.x[samples], self.u, self.A[samples], self.B[samples])

@@ -1,21 +1,24 @@
 """Predicted cost and memory of each form, by which ``form="auto"`` chooses.
 
-Operation counts are exact in their leading terms; they become seconds through two rates measured on one core
-(``scripts/bench_forward_dp.py`` prints the measured rates beside the prediction).  Only their ratio matters for the choice.
+Operations are counted in their leading terms, for one step with one damping.  They become seconds through rates
+measured on one core; only the ratio of the rates matters for the choice.  ``scripts/bench_forward_dp.py`` prints
+prediction beside measurement.  Bytes are those of the working memory at its peak, beside the subproblem itself and the
+step returned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..linearize import DenseStage
 from .subproblem import Subproblem
 
-__all__ = ["Cost", "predict_costs"]
+__all__ = ["Cost", "chunk_size", "predict_cost"]
 
-# Sustained rates of one core: matrix products and factorisations, QR and small batched products, and
-# bytes moved by entrywise passes.  Calibrated with scripts/bench_forward_dp.py.
-BLAS_RATE = 30e9
+# Sustained rates of one core: matrix products and factorisations, QR and small batched products, and bytes moved
+# by entrywise passes.  Measured with scripts/bench_forward_dp.py on one 2.x GHz core with AVX-512.
+BLAS_RATE = 40e9
 SMALL_RATE = 6e9
 BYTE_RATE = 8e9
 
@@ -37,53 +40,73 @@ def chunk_size(subproblem: Subproblem) -> int:
     return max(1, CHUNK_BYTES // (8 * subproblem.num_controls * subproblem.num_outputs))
 
 
-def predict_costs(subproblem: Subproblem) -> dict[str, Cost]:
-    """The predicted cost of every form for this subproblem."""
-    return {
-        "information": _information(subproblem),
-        "covariance": _covariance(subproblem),
-        "dual": _dual(subproblem),
-        "primal": _primal(subproblem, qr=False),
-        "primal_qr": _primal(subproblem, qr=True),
-    }
+def predict_cost(subproblem: Subproblem, form: str) -> Cost:
+    """The predicted cost of a form for this subproblem."""
+    return _PREDICTIONS[form](subproblem)
+
+
+def _sensitivities(sub: Subproblem, samples: int) -> float:
+    """Numbers in the output sensitivities of so many samples."""
+    return samples * sub.num_outputs * sum(stage.num_outputs for stage in sub.stages)
+
+
+def _sweep_flops(sub: Subproblem) -> float:
+    """Operations of the sweeps of one step: mean, adjoint, back-propagation, states and the output sensitivities."""
+    total = 0
+    for stage in sub.stages:
+        product = 2 * stage.num_inputs * stage.num_outputs
+        control = product if isinstance(stage, DenseStage) else 2 * stage.num_outputs * stage.num_controls
+        total += (4 + sub.num_outputs) * product + 3 * control
+    return float(sub.num_samples * total)
 
 
 def _dual(sub: Subproblem) -> Cost:
     samples, outputs = sub.residual.shape
     size = samples * outputs
-    flops = size**3 / 3
+    flops, rows = size**3 / 3 + 2 * size**2 + _sweep_flops(sub), 0
     for stage in sub.stages:
         if isinstance(stage, DenseStage):
-            flops += size**2 * stage.num_outputs + samples**2 * stage.num_inputs
+            flops += size**2 * stage.num_outputs + samples**2 * (stage.num_inputs + 1)
         else:
-            flops += 2 * size**2 * stage.num_controls
-    moved = 8 * size**2 * (2 * len(sub.stages) + 3)
-    return Cost(flops=flops, seconds=flops / BLAS_RATE + moved / BYTE_RATE, bytes=8 * 2 * size**2)
+            flops += size**2 * stage.num_controls
+            rows = max(rows, size * stage.num_controls)
+    moved = 8 * size**2 * (len(sub.stages) + 2)
+    strips = 3 * 128 * outputs * size
+    return Cost(
+        flops=flops,
+        seconds=flops / BLAS_RATE + moved / BYTE_RATE,
+        bytes=8 * (2 * size**2 + _sensitivities(sub, samples) + rows + strips),
+    )
 
 
 def _primal(sub: Subproblem, *, qr: bool) -> Cost:
     samples, outputs = sub.residual.shape
     controls = sub.num_controls
-    flops = samples * outputs * controls**2 * (2 if qr else 1) + controls**3 * (2 if qr else 1 / 3)
-    moved = 8 * 3 * samples * outputs * controls
-    rows = min(samples, chunk_size(sub)) * outputs
+    chunk = min(samples, chunk_size(sub))
+    flops = samples * outputs * controls**2 + controls**3 / 3
+    if qr:
+        flops *= 2
+    moved = 8 * 2 * samples * outputs * controls
+    rate = BLAS_RATE / 2 if qr else BLAS_RATE
     return Cost(
-        flops=flops,
-        seconds=flops / (BLAS_RATE / 2 if qr else BLAS_RATE) + moved / BYTE_RATE,
-        bytes=8 * (3 * controls**2 + 2 * rows * controls),
+        flops=flops + _sweep_flops(sub),
+        seconds=(flops + _sweep_flops(sub)) / rate + moved / BYTE_RATE,
+        bytes=8 * ((5 if qr else 2) * controls**2 + (2 if qr else 1) * chunk * outputs * controls)
+        + 16 * _sensitivities(sub, chunk),
     )
 
 
 def _covariance(sub: Subproblem) -> Cost:
     samples, outputs = sub.residual.shape
-    flops, memory = (samples * outputs) ** 3 / 3, 0.0
+    flops, memory, largest = (samples * outputs) ** 3 / 3, 0.0, 0.0
     for k, stage in enumerate(sub.stages):
         n, n_next = stage.num_inputs, stage.num_outputs
         if k > 0:
             flops += 2 * samples**2 * n_next * n * (n + n_next)
         flops += samples**2 * (n_next if isinstance(stage, DenseStage) else 2 * n_next**2 * stage.num_controls)
         memory += 8 * (samples * n_next) ** 2
-    return Cost(flops=flops, seconds=flops / SMALL_RATE + 4 * memory / BYTE_RATE, bytes=3 * memory)
+        largest = max(largest, 8 * samples**2 * n_next * (n + n_next))
+    return Cost(flops=flops, seconds=flops / SMALL_RATE + 4 * memory / BYTE_RATE, bytes=memory + largest)
 
 
 def _information(sub: Subproblem) -> Cost:
@@ -101,3 +124,12 @@ def _information(sub: Subproblem) -> Cost:
         largest = max(largest, 8 * 3 * rows * columns)
         known, controls = size, 0
     return Cost(flops=flops, seconds=flops / SMALL_RATE, bytes=memory + largest)
+
+
+_PREDICTIONS: dict[str, Callable[[Subproblem], Cost]] = {
+    "information": _information,
+    "covariance": _covariance,
+    "dual": _dual,
+    "primal": lambda sub: _primal(sub, qr=False),
+    "primal_qr": lambda sub: _primal(sub, qr=True),
+}

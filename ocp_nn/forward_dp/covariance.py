@@ -6,11 +6,14 @@ stacked.  With q = 1/(rho + mu),
     m_{k+1} = A_k m_k + B_k ubar_k + c_k,
     P_{k+1} = A_k P_k A_k' + q B_k B_k' + I/beta_k,       m_0 = 0, P_0 = 0,
 
-controls being the common disturbance of all samples and 1/beta_k the process noise: none is single shooting.  The last stage
-gives the covariance of the residual, S = A P A' + q B B' + I, the same matrix that the dual form assembles directly, and
-eta_K = S^-1 rhat.  The backward pass is shared (:mod:`.reduced`).
+controls being the common disturbance of all samples and 1/beta_k the process noise: none is single shooting.  The last
+stage gives the covariance of the residual, S = A P A' + q B B' + I, the same matrix that the dual form assembles
+directly, and eta_K = S^-1 rhat.  Means and the backward pass are shared (:mod:`.sweeps`).
 
-Cost: K (N^2 n^3) + (N m)^3 / 3; memory (N n)^2.  For teaching and small N: it shows every P_k, which the other forms never see.
+As in the dual form the code carries (rho + mu) P_k, so that nothing is divided by a tiny rho + mu.
+
+Cost: K N^2 n^3 + (N m)^3 / 3; memory K (N n)^2.  For teaching and small N: it shows every P_k, which the other forms
+never see.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def predict_covariance(reduced: Reduced, ridge: float) -> list[Array]:
-    """P_1..P_{K-1} and S, each (N, n, N, n), for rho + mu = ``ridge``."""
+    """``ridge`` times P_1..P_{K-1} and S, each (N, n, N, n), for rho + mu = ``ridge``."""
     sub = reduced.subproblem
     samples = sub.num_samples
     covariances: list[Array] = []
@@ -38,9 +41,9 @@ def predict_covariance(reduced: Reduced, ridge: float) -> list[Array]:
             covariance = _left(stage.A, half.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1).copy()
         else:
             covariance = np.zeros((samples, width, samples, width))
-        stage.add_control_gram(covariance, 1.0 / ridge)
+        stage.add_control_gram(covariance)
         size = samples * width
-        covariance.reshape(size, size)[np.diag_indices(size)] += variance
+        covariance.reshape(size, size)[np.diag_indices(size)] += ridge * variance
         covariances.append(covariance)
     return covariances
 
@@ -75,8 +78,12 @@ class CovarianceFactor:
             raise np.linalg.LinAlgError(f"the output covariance is not positive definite with rho + mu = {ridge:.1e}")
 
     def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        reduced, q = self._reduced, 1.0 / self._ridge
-        right = first + q * reduced.tangent(second) if second.any() else first
-        eta, _ = lapack.dpotrs(self._factor, right.reshape(-1), lower=1)
-        eta = eta.reshape(first.shape)
-        return eta, q * (second - reduced.adjoint(eta))
+        right = self._ridge * first
+        if second.any():
+            right += self._reduced.tangent(second)
+        flat, _ = lapack.dpotrs(self._factor, right.reshape(-1), lower=1)
+        eta = flat.reshape(first.shape)
+        return eta, (second - self._reduced.adjoint(eta)) / self._ridge
+
+    def precondition(self, second: Array) -> Array:
+        return self.solve(np.zeros_like(self._reduced.subproblem.residual), second)[1]

@@ -6,8 +6,8 @@ The cost-to-arrive is carried as V_k(dx) = 1/2 ||R_k dx - s_k||^2, dx stacking a
                                               + 1/2 ||sqrt(rho + mu) (du_k - ubar_k)||^2
                                               + 1/2 ||sqrt(beta_k) (A_k dx_k + B_k du_k - dx_{k+1} + c_k)||^2
 
-by a QR factorisation of the stacked rows with columns ordered [dx_k, du_k | dx_{k+1}]: the rows of R that start in the first
-block give (dx_k, du_k) as an affine function of dx_{k+1}, the rest *is* [R_{k+1}, s_{k+1}].  A backward
+by a QR factorisation of the stacked rows with columns ordered [dx_k, du_k | dx_{k+1}]: the rows of R that start in
+the first block give (dx_k, du_k) as an affine function of dx_{k+1}, the rest *is* [R_{k+1}, s_{k+1}].  A backward
 sweep reads the minimiser off.  Only orthogonal transformations: no covariance, no normal equations.
 
 An infinite beta_k cannot be a row weight.  There the state is substituted first: stages k and k+1 merge into one with
@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class CondensedStage:
-    """One or more stages between two nodes: A (N, n', n), B (N, n', P), gap c (N, n'), mean control (P,), weight beta."""
+    """One or more stages between two nodes: A (N, n', n), B (N, n', P), gap c (N, n'), mean control, weight beta."""
 
     A: Array
     B: Array

@@ -1,27 +1,22 @@
-"""The subproblem with its states eliminated, and the two sweeps every form shares.
+"""The subproblem with its states eliminated: what the forms factorise.
 
-Write du = ubar + w with ubar = -rho u/(rho + mu).  Forward, the mean of the cost-to-arrive is a rollout of the
-linearised stages (our derivation),
-
-    m_0 = 0,   m_{k+1} = A_k m_k + B_k ubar_k + c_k,          rhat = A_{K-1} m_{K-1} + B_{K-1} ubar_{K-1} + r.
-
-With the output sensitivities Psi_{K-1} = I, Psi_{k-1} = Psi_k A_k, and J = [Psi_k B_k]_k, minimising over the states leaves
+Write du = ubar + w with ubar = -rho u/(rho + mu).  With the sweeps of :mod:`.sweeps` (predicted residual rhat, Jacobian
+J of the outputs in the controls, output noise Sigma), minimising over the states leaves (our derivation)
 
     min over w   (rho + mu)/2 ||w||^2 + 1/2 || rhat + J w ||^2 in the norm of Sigma^-1,
-    Sigma = I + sum_k Psi_k Psi_k' / beta_k       (block diagonal: one m x m block a sample),
 
 whose optimality conditions, with eta = Sigma^-1 (rhat + J w) the predicted residual, are the augmented system
 
     Sigma eta - J w = rhat,          (rho + mu) w + J' eta = 0.                                         (*)
 
-The dual form eliminates w from (*), the primal form eliminates eta.  Neither needs J itself for the rest:
-J w is a forward sweep and J' eta one back-propagation.  Backward, eta_k = A_k' eta_{k+1} gives the multipliers; forward again,
-dx_{k+1} = A_k dx_k + B_k du_k + c_k - eta_{k+1}/beta_k gives the states.
+The dual form eliminates w from (*), the primal form eliminates eta.  Neither needs J for the rest: J w is a forward
+sweep and J' eta one back-propagation.  The same products give the residual of (*), hence iterative refinement for
+whatever factorisation solved it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from functools import cached_property
 from typing import Protocol
@@ -30,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .subproblem import Arrays, Subproblem
+from .sweeps import Batch
 
 __all__ = ["Factor", "Reduced"]
 
@@ -37,23 +33,30 @@ Array = NDArray[np.float64]
 
 
 class Factor(Protocol):
-    """A factorised augmented system (*)."""
+    """A factorisation of the augmented system (*)."""
+
+    def factorize(self, ridge: float) -> None:
+        """Factor for rho + mu = ``ridge``; ``numpy.linalg.LinAlgError`` if that fails in floating point."""
 
     def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
         """(eta, w) with Sigma eta - J w = first, (N, m), and (rho + mu) w + J' eta = second, (P,)."""
 
+    def precondition(self, second: Array) -> Array:
+        """The w of :meth:`solve` for first = 0."""
+
 
 class Reduced:
-    """Products with J, J' and Sigma, the predicted residual, and the recovery of a whole step.
+    """Products with J, J' and Sigma, the predicted residual, refinement, and the recovery of a whole step.
 
-    ``P`` below is the length of all controls together.  What needs the output sensitivities, whose size is that of
-    all states times m, is done for at most ``chunk`` samples at a time.
+    Sweeps run over at most ``chunk`` samples at a time: what they need beyond their results does not grow with N.
     """
 
     def __init__(self, subproblem: Subproblem, *, chunk: int | None = None) -> None:
         self.subproblem = subproblem
+        self._batch = Batch(subproblem.stages, (*subproblem.gaps, subproblem.residual), subproblem.slack_variance)
         self._chunk = subproblem.num_samples if chunk is None else chunk
-        self._ends = np.cumsum([stage.num_controls for stage in subproblem.stages])[:-1]
+        ends = np.cumsum([stage.num_controls for stage in subproblem.stages]).tolist()
+        self._cuts = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def damped(self, damping: float) -> Reduced:
         """This problem with another damping; what does not depend on it is kept."""
@@ -62,100 +65,58 @@ class Reduced:
         other.__dict__.pop("predicted_residual", None)
         return other
 
-    def pieces(self) -> Iterator[tuple[slice, Reduced]]:
-        """This problem in chunks of samples; itself where one chunk holds them all."""
-        for start in range(0, self.subproblem.num_samples, self._chunk):
-            samples = slice(start, min(start + self._chunk, self.subproblem.num_samples))
-            whole = samples == slice(0, self.subproblem.num_samples)
-            yield samples, self if whole else Reduced(self.subproblem.rows(samples))
+    def batches(self) -> Iterator[tuple[slice, Batch]]:
+        """The samples in chunks.  A single one keeps its sensitivities, several compute them anew in every sweep."""
+        samples = self.subproblem.num_samples
+        if samples <= self._chunk:
+            yield slice(None), self._batch
+            return
+        for start in range(0, samples, self._chunk):
+            rows = slice(start, min(start + self._chunk, samples))
+            yield rows, self._batch.rows(rows)
+
+    def _stack(self, sweep: Callable[[Batch, slice], Array]) -> Array:
+        """A sweep that gives one row a sample, over all batches."""
+        parts = [sweep(batch, rows) for rows, batch in self.batches()]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def split(self, flat: Array) -> Arrays:
         """A vector (P,) of all controls, one view a stage."""
-        return tuple(np.split(flat, self._ends))
-
-    def tangent(self, w: Array) -> Array:
-        """J w: (P,) -> (N, m)."""
-        dx = None
-        for stage, wk in zip(self.subproblem.stages, self.split(w), strict=True):
-            dx = stage.apply(dx, wk)
-        assert dx is not None
-        return dx
-
-    def back_propagate(self, eta: Array) -> Arrays:
-        """eta_1..eta_K from eta_K = eta, (N, m)."""
-        etas = [eta]
-        for stage in reversed(self.subproblem.stages[1:]):
-            etas.append(stage.transpose_state(etas[-1]))
-        return tuple(reversed(etas))
-
-    def adjoint(self, eta: Array) -> Array:
-        """J' eta: (N, m) -> (P,)."""
-        return self.control_adjoint(self.back_propagate(eta))
-
-    def control_adjoint(self, etas: Arrays) -> Array:
-        """B_k' eta_{k+1} of every stage, stacked."""
-        stages = self.subproblem.stages
-        return np.concatenate([stage.transpose_control(eta) for stage, eta in zip(stages, etas, strict=True)])
+        return tuple([flat[cut] for cut in self._cuts])
 
     @cached_property
     def predicted_residual(self) -> Array:
-        """rhat, (N, m): the end of the mean recursion."""
-        sub = self.subproblem
-        mean = None
-        for stage, u, gap in zip(sub.stages, sub.mean_controls, (*sub.gaps, sub.residual), strict=True):
-            mean = stage.apply(mean, u)
-            mean += gap
-        assert mean is not None
-        return mean
+        """rhat, (N, m)."""
+        ubar = self.subproblem.mean_controls
+        return self._stack(lambda batch, _: batch.predict(ubar))
 
-    @cached_property
-    def output_sensitivities(self) -> Arrays:
-        """Psi_0..Psi_{K-1}, each (N, m, n_{k+1})."""
-        sub = self.subproblem
-        m = sub.num_outputs
-        psi = [np.broadcast_to(np.eye(m), (sub.num_samples, m, m))]
-        for stage in reversed(sub.stages[1:]):
-            psi.append(stage.carry_output(psi[-1]))
-        return tuple(reversed(psi))
+    @property
+    def sensitivities(self) -> Arrays:
+        """Psi_k of all samples."""
+        return self._batch.output_sensitivities
 
-    @cached_property
-    def output_noise(self) -> Array:
-        """Sigma, (N, m, m)."""
-        sub = self.subproblem
-        m = sub.num_outputs
-        noise = np.tile(np.eye(m), (sub.num_samples, 1, 1))
-        for psi, variance in zip(self.output_sensitivities[:-1], sub.slack_variance, strict=True):
-            if variance > 0:
-                noise += variance * (psi @ psi.transpose(0, 2, 1))
-        return noise
+    @property
+    def noise(self) -> Array:
+        """Sigma of all samples, (N, m, m)."""
+        return self._batch.noise
+
+    def tangent(self, w: Array) -> Array:
+        """J w: (P,) -> (N, m)."""
+        steps = self.split(w)
+        return self._stack(lambda batch, _: batch.tangent(steps))
+
+    def adjoint(self, eta: Array) -> Array:
+        """J' eta: (N, m) -> (P,)."""
+        parts = [batch.adjoint(eta[rows]) for rows, batch in self.batches()]
+        return parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
 
     def noise_product(self, eta: Array) -> Array:
         """Sigma eta, (N, m)."""
-        out = np.empty_like(eta)
-        for samples, piece in self.pieces():
-            out[samples] = np.einsum("iab,ib->ia", piece.output_noise, eta[samples])
-        return out
+        return self._stack(lambda batch, rows: batch.noise_product(eta[rows]))
 
     def noise_solve(self, right: Array) -> Array:
         """Sigma^-1 right, (N, m)."""
-        out = np.empty_like(right)
-        for samples, piece in self.pieces():
-            noise = piece.output_noise
-            one = noise.shape[1] == 1
-            out[samples] = (
-                right[samples] / noise[:, 0] if one else np.linalg.solve(noise, right[samples, :, None])[..., 0]
-            )
-        return out
-
-    def whitened_rows(self) -> Array:
-        """L^-1 J with Sigma = L L' sample by sample, (N m, P)."""
-        stages, psis = self.subproblem.stages, self.output_sensitivities
-        if any(variance > 0 for variance in self.subproblem.slack_variance):
-            root = np.linalg.cholesky(self.output_noise)
-            one = root.shape[1] == 1
-            psis = tuple(psi / root if one else np.linalg.solve(root, psi) for psi in psis)
-        rows = [stage.control_rows(psi) for stage, psi in zip(stages, psis, strict=True)]
-        return np.concatenate(rows, axis=2).reshape(-1, self.subproblem.num_controls)
+        return self._stack(lambda batch, rows: batch.noise_solve(right[rows]))
 
     def solve(self, factor: Factor, refinements: int) -> tuple[Array, Array]:
         """(eta, w) of (*), improved by ``refinements`` rounds of iterative refinement."""
@@ -171,13 +132,13 @@ class Reduced:
     def recover(self, eta: Array, w: Array) -> tuple[Arrays, Arrays, Arrays]:
         """(du, dx, multipliers) of the whole step from eta = eta_K, (N, m), and w, (P,)."""
         sub = self.subproblem
-        etas = self.back_propagate(eta)
         du = tuple(ubar + wk for ubar, wk in zip(sub.mean_controls, self.split(w), strict=True))
-        dx: list[Array] = [np.zeros((sub.num_samples, sub.stages[0].num_inputs))]
-        for k, (stage, gap, variance) in enumerate(zip(sub.stages[:-1], sub.gaps, sub.slack_variance, strict=True)):
-            following = stage.apply(dx[k] if k else None, du[k])
-            following += gap
-            if variance > 0:
-                following -= variance * etas[k]
-            dx.append(following)
-        return du, tuple(dx), etas
+        if sub.num_samples <= self._chunk:
+            return du, *self._batch.recover(du, eta)
+        dx = (np.zeros((sub.num_samples, sub.stages[0].num_inputs)), *map(np.empty_like, sub.gaps))
+        etas = (*map(np.empty_like, sub.gaps), eta)
+        for rows, batch in self.batches():
+            some_dx, some_etas = batch.recover(du, eta[rows])
+            for whole, part in zip((*dx[1:], *etas[:-1]), (*some_dx[1:], *some_etas[:-1]), strict=True):
+                whole[rows] = part
+        return du, dx, etas

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .cost import chunk_size, predict_costs
+from .cost import Cost, chunk_size, predict_cost
 from .covariance import CovarianceFactor
 from .dual import DualFactor
 from .information import solve_information
 from .primal import PrimalFactor
-from .reduced import Reduced
+from .reduced import Factor, Reduced
 from .subproblem import Step, Subproblem
 
 __all__ = ["FORMS", "Prepared", "TooLargeError", "choose_form", "prepare", "solve"]
@@ -53,30 +53,42 @@ def choose_form(
     TooLargeError
         If the form, or for ``"auto"`` every fast form, would need more than ``max_memory``.
     """
-    costs = predict_costs(subproblem)
     if form != "auto":
-        if form not in FORMS:
-            raise ValueError(f"unknown form {form!r}: expected 'auto' or one of {', '.join(FORMS)}")
-        if costs[form].bytes > max_memory:
-            smallest = min(_FAST_FORMS, key=lambda name: costs[name].bytes)
-            raise TooLargeError(
-                f"the {form} form needs {costs[form].bytes:.2e} bytes but max_memory is {max_memory:.2e}: "
-                f"use form={smallest!r} ({costs[smallest].bytes:.2e} bytes)"
-            )
-        return form, "asked for"
+        return _check_form(subproblem, form, max_memory), "asked for"
+    costs = {name: predict_cost(subproblem, name) for name in _FAST_FORMS}
     affordable = [name for name in _FAST_FORMS if costs[name].bytes <= max_memory]
     if not affordable:
-        needs = ", ".join(f"{name} {costs[name].bytes:.2e}" for name in _FAST_FORMS)
+        needs = " and ".join(f"{name} {costs[name].bytes:.2e}" for name in _FAST_FORMS)
         raise TooLargeError(
             f"every form needs more than max_memory = {max_memory:.2e} bytes ({needs}): raise max_memory, "
             "narrow the network or use fewer samples"
         )
     best = min(affordable, key=lambda name: costs[name].seconds)
-    other = next(name for name in _FAST_FORMS if name != best)
-    why = f"{costs[best].flops:.1e} operations against {costs[other].flops:.1e} of the {other} form"
+    return best, _reason(best, costs, affordable)
+
+
+def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
+    (other,) = (name for name in _FAST_FORMS if name != best)
     if other not in affordable:
-        why = f"the {other} form would need {costs[other].bytes:.1e} bytes"
-    return best, f"{best}: {why}"
+        return f"{best}: the {other} form would need {costs[other].bytes:.1e} bytes"
+    return (
+        f"{best}: {costs[best].seconds:.1e} s predicted ({costs[best].flops:.1e} operations) against "
+        f"{costs[other].seconds:.1e} s ({costs[other].flops:.1e}) of the {other} form"
+    )
+
+
+def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
+    if form not in FORMS:
+        raise ValueError(f"unknown form {form!r}: expected 'auto' or one of {', '.join(FORMS)}")
+    needed = predict_cost(subproblem, form).bytes
+    if needed > max_memory:
+        bytes_of = {name: predict_cost(subproblem, name).bytes for name in _FAST_FORMS}
+        smallest = min(bytes_of, key=lambda name: bytes_of[name])
+        advice = f"use form={smallest!r} ({bytes_of[smallest]:.2e} bytes)"
+        if bytes_of[smallest] > max_memory:
+            advice = f"raise max_memory; the smallest form, {smallest}, needs {bytes_of[smallest]:.2e} bytes"
+        raise TooLargeError(f"the {form} form needs {needed:.2e} bytes but max_memory is {max_memory:.2e}: {advice}")
+    return form
 
 
 class Prepared:
@@ -85,7 +97,7 @@ class Prepared:
     def __init__(self, subproblem: Subproblem, form: str, reason: str) -> None:
         self.subproblem, self.form, self.reason = subproblem, form, reason
         self._reduced = Reduced(subproblem, chunk=chunk_size(subproblem) if form.startswith("primal") else None)
-        self._factor: CovarianceFactor | DualFactor | PrimalFactor | None
+        self._factor: Factor | None
         if form == "dual":
             self._factor = DualFactor(self._reduced)
         elif form.startswith("primal"):
@@ -113,28 +125,35 @@ class Prepared:
         """
         if damping is not None:
             self._reduced = self._reduced.damped(damping)
-        if self._factor is None:
-            eta, w = solve_information(self._reduced)
-        else:
-            self._refactor()
-            eta, w = self._reduced.solve(self._factor, refinements)
+        try:
+            eta, w = self._solve(refinements)
+        except np.linalg.LinAlgError:
+            self.subproblem.check_finite()  # the likelier cause, and an error that names the stage
+            raise
+        if not np.isfinite(eta).all():
+            self.subproblem.check_finite()
         du, dx, multipliers = self._reduced.recover(eta, w)
         return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
 
-    def _refactor(self) -> None:
-        assert self._factor is not None
+    def _solve(self, refinements: int) -> tuple[Array, Array]:
+        if self._factor is None:
+            return solve_information(self._reduced)
+        self._refactor(self._factor)
+        return self._reduced.solve(self._factor, refinements)
+
+    def _refactor(self, factor: Factor) -> None:
         ridge = self._reduced.subproblem.ridge
         if self._factorized != ridge:
-            self._factor.factorize(ridge)
+            self._factorized = None
+            factor.factorize(ridge)
             self._factorized = ridge
 
     def precondition(self, vector: Array) -> Array:
         """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,), with the last damping."""
         if self._factor is None:
             raise ValueError("the information form carries no factor of the reduced normal matrix; use dual or primal")
-        self._refactor()
-        zero = np.zeros_like(self._reduced.subproblem.residual)
-        return self._factor.solve(zero, vector)[1]
+        self._refactor(self._factor)
+        return self._factor.precondition(vector)
 
 
 def prepare(subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY) -> Prepared:
@@ -171,5 +190,4 @@ def solve(
     numpy.linalg.LinAlgError
         If the factorisation fails in floating point because rho + mu is too small.
     """
-    subproblem.check_finite()
     return prepare(subproblem, form, max_memory=max_memory).step(refinements=refinements)

@@ -11,6 +11,7 @@ single shooting, a mixture partial shooting; one code path serves them all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,7 +69,8 @@ class Subproblem:
             raise ValueError(f"penalties must lie in (0, inf], received {self.penalty}")
         if not (self.weight_decay >= 0 and self.damping >= 0 and 0 < self.ridge < np.inf):
             raise ValueError(
-                f"weight_decay and damping must be >= 0 with a positive sum, received {self.weight_decay} and {self.damping}"
+                "weight_decay and damping must be >= 0 with a positive sum, received "
+                f"{self.weight_decay} and {self.damping}"
             )
         for k, (stage, gap) in enumerate(zip(self.stages, (*self.gaps, self.residual), strict=True)):
             expected = (stage.num_samples, stage.num_outputs)
@@ -81,7 +83,7 @@ class Subproblem:
 
     @property
     def num_outputs(self) -> int:
-        return self.residual.shape[1]
+        return int(self.residual.shape[1])
 
     @property
     def num_controls(self) -> int:
@@ -104,12 +106,10 @@ class Subproblem:
 
     def check_finite(self) -> None:
         """Raise ``ValueError``, naming the first stage whose data are not finite."""
-        for k, stage in enumerate(self.stages):
-            ones = np.ones((stage.num_samples, stage.num_outputs))
-            gap = self.residual if k == len(self.stages) - 1 else self.gaps[k]
+        for k, (stage, gap) in enumerate(zip(self.stages, (*self.gaps, self.residual), strict=True)):
             data = {
-                "df/dx": stage.transpose_state(ones),
-                "df/du": stage.transpose_control(ones),
+                "df/dx": _probe(stage, lambda some, ones: some.transpose_state(ones)),
+                "df/du": _probe(stage, lambda some, ones: some.transpose_control(ones)),
                 "gap": gap,
                 "control": self.controls[k],
             }
@@ -120,15 +120,6 @@ class Subproblem:
     def damped(self, damping: float) -> Subproblem:
         """The same subproblem with another Levenberg-Marquardt damping."""
         return replace(self, damping=damping)
-
-    def rows(self, samples: slice) -> Subproblem:
-        """The same subproblem for some of the samples (views)."""
-        return replace(
-            self,
-            stages=tuple(stage.rows(samples) for stage in self.stages),
-            gaps=tuple(gap[samples] for gap in self.gaps),
-            residual=self.residual[samples],
-        )
 
     def value(self, du: Arrays, dx: Arrays) -> float:
         """The objective at a step, from its definition; terms with an infinite penalty are left out.
@@ -144,6 +135,20 @@ class Subproblem:
                 total += 0.5 * beta * float(np.vdot(slack, slack))
         output = self.stages[-1].apply(dx[-1], du[-1]) + self.residual
         return total + 0.5 * float(np.vdot(output, output))
+
+
+# Samples probed at a time, so that a check of large data needs little memory.
+_PROBE_ROWS = 4096
+
+
+def _probe(stage: LinearStage, product: Callable[[LinearStage, Array], Array]) -> Array:
+    """The sum of a transposed product with ones over samples: not finite if an entry of the Jacobian is not."""
+    total = np.zeros(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, stage.num_samples, _PROBE_ROWS):
+            some = stage.rows(slice(start, start + _PROBE_ROWS))
+            total = total + product(some, np.ones((some.num_samples, some.num_outputs))).sum(axis=0)
+    return total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
