@@ -1,0 +1,132 @@
+"""From a data set to a training problem in standard units, and back to errors in the target's own.
+
+    split -> standardise by the training part -> TrainingProblem -> controls -> predictions -> RMSE
+
+The test part is used for one thing: the RMSE that is reported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data import Dataset, Scaler, Split, random_split
+from .network import Network
+from .problem import TrainingProblem
+
+__all__ = ["Baseline", "Experiment", "linear_baseline", "rmse"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A data set, how it is split and scaled, and the network to fit.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    split : Split
+    network : Network
+    x_scaler, y_scaler : Scaler
+        Fitted on the training part.
+    """
+
+    dataset: Dataset
+    split: Split
+    network: Network
+    x_scaler: Scaler
+    y_scaler: Scaler
+
+    @classmethod
+    def prepare(
+        cls,
+        dataset: Dataset,
+        hidden: Sequence[int] = (20, 20),
+        *,
+        activation: str = "tanh",
+        split: Split | None = None,
+        test_size: float = 0.1,
+        seed: int = 0,
+    ) -> Experiment:
+        """Split (unless a split is given), scale and build the network.
+
+        Raises
+        ------
+        DataError
+            For a test size that leaves a part empty.
+        ValueError
+            For an unknown activation or non-positive widths.
+        """
+        network = Network.mlp([dataset.num_features, *hidden, dataset.num_targets], activation=activation)
+        split = random_split(dataset.num_samples, test_size, seed) if split is None else split
+        scalers = Scaler.fit(dataset.x[split.train]), Scaler.fit(dataset.y[split.train])
+        return cls(dataset, split, network, *scalers)
+
+    @property
+    def train_inputs(self) -> Array:
+        """Inputs of the training part, standardised."""
+        return self.x_scaler.transform(self.dataset.x[self.split.train])
+
+    @property
+    def train_targets(self) -> Array:
+        """Targets of the training part, standardised."""
+        return self.y_scaler.transform(self.dataset.y[self.split.train])
+
+    def problem(self, weight_decay: float) -> TrainingProblem:
+        """The training problem, in standard units."""
+        return TrainingProblem(self.network, self.train_inputs, self.train_targets, weight_decay)
+
+    def measured(self, part: str) -> Array:
+        """Targets of the ``"train"`` or ``"test"`` part, in their own units."""
+        return self.dataset.y[self._rows(part)]
+
+    def predicted(self, controls: Sequence[Array], part: str) -> Array:
+        """The network's predictions for a part, in the targets' own units."""
+        inputs = self.x_scaler.transform(self.dataset.x[self._rows(part)])
+        return self.y_scaler.inverse(self.network.predict(controls, inputs))
+
+    def rmse(self, controls: Sequence[Array], part: str) -> float:
+        """Root mean square error on a part, in the targets' own units."""
+        return rmse(self.predicted(controls, part), self.measured(part))
+
+    def _rows(self, part: str) -> NDArray[np.intp]:
+        if part not in ("train", "test"):
+            raise ValueError(f"part must be 'train' or 'test', received {part!r}")
+        return self.split.train if part == "train" else self.split.test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What least squares with an intercept reaches."""
+
+    train_rmse: float
+    test_rmse: float
+    seconds: float
+
+
+def linear_baseline(experiment: Experiment) -> Baseline:
+    """Linear regression on the same split: the floor that a network has to beat."""
+    start = time.perf_counter()
+    inputs = _with_intercept(experiment.train_inputs)
+    coefficients = np.linalg.lstsq(inputs, experiment.train_targets, rcond=None)[0]
+    seconds = time.perf_counter() - start
+    test_inputs = _with_intercept(experiment.x_scaler.transform(experiment.dataset.x[experiment.split.test]))
+    errors = {
+        part: rmse(experiment.y_scaler.inverse(rows @ coefficients), experiment.measured(part))
+        for part, rows in (("train", inputs), ("test", test_inputs))
+    }
+    return Baseline(train_rmse=errors["train"], test_rmse=errors["test"], seconds=seconds)
+
+
+def _with_intercept(inputs: Array) -> Array:
+    return np.column_stack([inputs, np.ones(len(inputs))])
+
+
+def rmse(predicted: Array, measured: Array) -> float:
+    """Root mean square difference over all samples and outputs."""
+    return float(np.sqrt(np.mean((predicted - measured) ** 2)))

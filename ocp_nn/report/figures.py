@@ -1,0 +1,182 @@
+"""Figures, drawn into matplotlib ``Axes`` that are passed in and handed back.
+
+The colours are those of Okabe and Ito (Color universal design, 2008), chosen to stay apart for colour-blind readers;
+every series also has its own line style or marker, so that the figures can be printed in grey.  matplotlib is imported
+only when something is drawn, and its global state (pyplot, rcParams) is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..result import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "convergence_figure",
+    "plot_convergence",
+    "plot_objective",
+    "plot_penalty",
+    "plot_predictions",
+    "plot_residuals",
+    "predictions_figure",
+]
+
+Array = NDArray[np.float64]
+
+BLUE, ORANGE, GREEN, RED, BLACK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000", "#777777"
+
+# More outputs than this would need more than a screen; the first ones are drawn.
+_MAX_OUTPUTS = 4
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(6.4, 3.6), layout="constrained").add_subplot()
+
+
+def _steps(history: Sequence[Record]) -> list[int]:
+    """Gauss-Newton steps done at the end of each record."""
+    return [int(n) for n in np.cumsum([record.steps for record in history])]
+
+
+def _line(ax: Axes, history: Sequence[Record], values: Sequence[float | None], **style: Any) -> None:
+    """A curve over Gauss-Newton steps with a marker at each record; what a logarithm cannot show is left out."""
+    points = [(s, v) for s, v in zip(_steps(history), values, strict=True) if v is not None and 0 < v < np.inf]
+    if points:
+        ax.plot(*zip(*points, strict=True), markersize=4, linewidth=1.4, **style)
+
+
+def _finish(ax: Axes, ylabel: str) -> Axes:
+    if ax.lines:
+        ax.set_yscale("log")
+    ax.set_ylabel(ylabel)
+    ax.grid(True, which="major", alpha=0.3)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_objective(history: Sequence[Record], ax: Axes | None = None) -> Axes:
+    """The objective at the iterate and at its rollout, over Gauss-Newton steps."""
+    ax = _axes(ax)
+    rollout = [record.rollout_objective for record in history]
+    _line(
+        ax, history, rollout, color=ORANGE, linestyle="--", marker="s", label="at its rollout", markerfacecolor="none"
+    )
+    _line(ax, history, [record.objective for record in history], color=BLUE, marker="o", label="at the iterate")
+    return _finish(ax, "objective J")
+
+
+def plot_convergence(history: Sequence[Record], ax: Axes | None = None, tolerance: float | None = None) -> Axes:
+    """The largest defect and the stationarity residual, over Gauss-Newton steps."""
+    ax = _axes(ax)
+    _line(ax, history, [r.max_defect for r in history], color=RED, linestyle="--", marker="v", label="largest defect")
+    _line(ax, history, [r.stationarity for r in history], color=BLACK, marker="o", label="stationarity")
+    if tolerance is not None:
+        ax.axhline(tolerance, color=GREY, linestyle=":", linewidth=1.2, label="tolerance")
+    return _finish(ax, "residual")
+
+
+def plot_penalty(history: Sequence[Record], ax: Axes | None = None) -> Axes:
+    """The largest finite penalty, over Gauss-Newton steps."""
+    ax = _axes(ax)
+    _line(ax, history, [r.penalty for r in history], color=GREEN, marker="D", drawstyle="steps-post")
+    if not ax.lines:
+        ax.text(0.5, 0.5, "no finite penalty", transform=ax.transAxes, ha="center", va="center", color=GREY)
+    return _finish(ax, "penalty")
+
+
+def convergence_figure(history: Sequence[Record], title: str = "", tolerance: float | None = None) -> Figure:
+    """Objective, residuals and penalty below each other; one marker is one outer iteration."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 7.5), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+    plot_objective(history, top)
+    plot_convergence(history, middle, tolerance)
+    plot_penalty(history, bottom)
+    bottom.set_xlabel("Gauss-Newton steps (a marker is an outer iteration)")
+    top.set_title(title)
+    return figure
+
+
+def plot_predictions(
+    parts: Sequence[tuple[str, Array, Array]], ax: Axes | None = None, *, quantity: str = "target"
+) -> Axes:
+    """Predicted over measured values.
+
+    Parameters
+    ----------
+    parts : sequence of (label, measured, predicted)
+        Training part first; each array of shape (N,).
+    ax : matplotlib Axes, optional
+    quantity : str
+        Name and unit for the axis labels.
+    """
+    ax = _axes(ax)
+    _scatter(ax, [(label, measured, predicted) for label, measured, predicted in parts])
+    values = np.concatenate([np.concatenate(part[1:]) for part in parts])
+    ends = [float(values.min()), float(values.max())]
+    ax.plot(ends, ends, color=BLACK, linewidth=1.0, linestyle="--", label="exact")
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_xlabel(f"measured {quantity}")
+    ax.set_ylabel(f"predicted {quantity}")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def plot_residuals(
+    parts: Sequence[tuple[str, Array, Array]], ax: Axes | None = None, *, quantity: str = "target"
+) -> Axes:
+    """Predicted minus measured, over predicted values; arguments as for :func:`plot_predictions`."""
+    ax = _axes(ax)
+    _scatter(ax, [(label, predicted, predicted - measured) for label, measured, predicted in parts])
+    ax.axhline(0.0, color=BLACK, linewidth=1.0, linestyle="--")
+    ax.set_xlabel(f"predicted {quantity}")
+    ax.set_ylabel("predicted - measured")
+    return ax
+
+
+def _scatter(ax: Axes, parts: Sequence[tuple[str, Array, Array]]) -> None:
+    styles = ((BLUE, "o", "none", 16), (RED, "^", RED, 26), (GREEN, "s", GREEN, 20))
+    for (label, x, y), (edge, marker, face, size) in zip(parts, styles, strict=False):
+        ax.scatter(
+            x, y, s=size, marker=marker, edgecolors=edge, facecolors=face, linewidths=0.8, alpha=0.8, label=label
+        )
+    ax.grid(True, alpha=0.3)
+
+
+def predictions_figure(
+    parts: Sequence[tuple[str, Array, Array]], targets: Sequence[str] = ("target",), title: str = ""
+) -> Figure:
+    """Predictions and residuals side by side, a row for each output.
+
+    Parameters
+    ----------
+    parts : sequence of (label, measured, predicted)
+        Arrays of shape (N, m).
+    targets : sequence of str
+        Name (and unit) of each output.
+    title : str
+    """
+    from matplotlib.figure import Figure
+
+    shown = list(targets)[:_MAX_OUTPUTS]
+    figure = Figure(figsize=(9.0, 4.2 * len(shown)), layout="constrained")
+    for row, (axes, target) in enumerate(zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True)):
+        columns = [(label, measured[:, row], predicted[:, row]) for label, measured, predicted in parts]
+        plot_predictions(columns, axes[0], quantity=target)
+        plot_residuals(columns, axes[1], quantity=target)
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,90 @@
+"""Files that are whole or not there: each is written beside its place and moved into it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..result import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["atomic_write", "write_figure", "write_history", "write_json", "write_model"]
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file to write to, which becomes ``path`` when the block ends without an exception.
+
+    Until then, and after an exception or a kill, an older file at ``path`` stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """``content`` as indented JSON; values that are not finite become null, since JSON has no word for them."""
+    text = json.dumps(_plain(content), indent=2, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_history(path: str | os.PathLike[str], history: Iterable[Record]) -> None:
+    """One CSV row per record, with the record's fields as columns."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, Record.columns(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(record) for record in history)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def write_model(
+    path: str | os.PathLike[str],
+    controls: Iterable[NDArray[np.float64]],
+    arrays: Mapping[str, Any],
+    meta: Mapping[str, Any],
+) -> None:
+    """An ``.npz`` without pickle: ``control_0`` .. ``control_{K-1}``, the ``arrays``, and ``meta`` as JSON text."""
+    content = {f"control_{k}": u for k, u in enumerate(controls)} | {k: np.asarray(v) for k, v in arrays.items()}
+    with atomic_write(path) as file:
+        np.savez_compressed(file, meta=np.array(json.dumps(_plain(meta))), **content)
+
+
+def write_figure(path: str | os.PathLike[str], figure: Figure, *, dpi: int = 150) -> None:
+    """A matplotlib figure as PNG."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=dpi)
