@@ -54,9 +54,8 @@ def _sweep_flops(sub: Subproblem) -> float:
     """Operations of the sweeps of one step: mean, adjoint, back-propagation, states and the output sensitivities."""
     total = 0
     for stage in sub.stages:
-        product = 2 * stage.num_inputs * stage.num_outputs
-        control = product if isinstance(stage, DenseStage) else 2 * stage.num_outputs * stage.num_controls
-        total += (4 + sub.num_outputs) * product + 3 * control
+        inner = stage.num_inputs if isinstance(stage, DenseStage) else stage.num_controls
+        total += 2 * stage.num_outputs * ((4 + sub.num_outputs) * stage.num_inputs + 3 * inner)
     return float(sub.num_samples * total)
 
 

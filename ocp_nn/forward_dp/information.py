@@ -1,19 +1,21 @@
 """Information form: the textbook recursion, in square-root form.
 
-The cost-to-arrive is carried as V_k(dx) = 1/2 ||R_k dx - s_k||^2, dx stacking all samples.  One stage minimises
+Let z_k = dx_k - m_k and w_k = du_k - ubar_k be deviations from the mean rollout of :mod:`.sweeps`: gaps and mean
+controls enter through the predicted residual only.  The cost-to-arrive is carried as V_k(z) = 1/2 ||R_k z - s_k||^2, z
+stacking all samples; V_0 = 0 on the single point z_0 = 0.  One stage minimises
 
-    V_{k+1}(dx_{k+1}) = min over (dx_k, du_k)   1/2 ||R_k dx_k - s_k||^2
-                                              + 1/2 ||sqrt(rho + mu) (du_k - ubar_k)||^2
-                                              + 1/2 ||sqrt(beta_k) (A_k dx_k + B_k du_k - dx_{k+1} + c_k)||^2
+    V_{k+1}(z_{k+1}) = min over (z_k, w_k)   1/2 ||R_k z_k - s_k||^2  +  1/2 ||sqrt(rho + mu) w_k||^2
+                                           + 1/2 ||sqrt(beta_k) (A_k z_k + B_k w_k - z_{k+1})||^2
 
-by a QR factorisation of the stacked rows with columns ordered [dx_k, du_k | dx_{k+1}]: the rows of R that start in
-the first block give (dx_k, du_k) as an affine function of dx_{k+1}, the rest *is* [R_{k+1}, s_{k+1}].  A backward
-sweep reads the minimiser off.  Only orthogonal transformations: no covariance, no normal equations.
+by a QR factorisation of the stacked rows with columns ordered [z_k, w_k | z_{k+1}]: the rows of R that start in the
+first block give (z_k, w_k) as an affine function of z_{k+1}, the rest *is* R_{k+1}, and Q' of the stacked right-hand
+sides holds s_{k+1}.  A backward sweep reads the minimiser off.  Only orthogonal transformations: no covariance, no
+normal equations.
 
 An infinite beta_k cannot be a row weight.  There the state is substituted first: stages k and k+1 merge into one with
-A = A_{k+1} A_k, B = [A_{k+1} B_k, B_{k+1}], c = A_{k+1} c_k + c_{k+1} (:func:`condense`).
+A = A_{k+1} A_k and B = [A_{k+1} B_k, B_{k+1}] (:func:`condense`).
 
-Cost: K (N n)^3.  The oracle of the other forms and for tiny problems.
+Cost: K (N n)^3.  The textbook form, for teaching and tiny problems.
 """
 
 from __future__ import annotations
@@ -23,44 +25,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.linalg import lapack
 
 from .reduced import Reduced
 from .subproblem import Subproblem
 
-__all__ = ["CondensedStage", "condense", "solve_information"]
+__all__ = ["CondensedStage", "InformationFactor", "condense"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class CondensedStage:
-    """One or more stages between two nodes: A (N, n', n), B (N, n', P), gap c (N, n'), mean control, weight beta."""
+    """One or more stages between two nodes: A (N, n', n), B (N, n', P) and the weight beta of its end."""
 
     A: Array
     B: Array
-    gap: Array
-    mean_control: Array
     penalty: float
 
 
 def condense(subproblem: Subproblem) -> list[CondensedStage]:
     """Merge stages across eliminated states; the last stage, compared with the data, has weight one."""
-    sub = subproblem
     condensed: list[CondensedStage] = []
     merged: CondensedStage | None = None
-    for stage, ubar, gap, beta in zip(
-        sub.stages, sub.mean_controls, (*sub.gaps, sub.residual), (*sub.penalty, 1.0), strict=True
-    ):
-        if merged is None:
-            merged = CondensedStage(stage.A, stage.B, gap, ubar, beta)
-        else:
-            merged = CondensedStage(
-                stage.A @ merged.A,
-                np.concatenate([stage.A @ merged.B, stage.B], axis=2),
-                np.einsum("iab,ib->ia", stage.A, merged.gap) + gap,
-                np.concatenate([merged.mean_control, ubar]),
-                beta,
-            )
+    for stage, beta in zip(subproblem.stages, (*subproblem.penalty, 1.0), strict=True):
+        a, b = stage.A, stage.B
+        if merged is not None:
+            a, b = a @ merged.A, np.concatenate([a @ merged.B, b], axis=2)
+        merged = CondensedStage(a, b, beta)
         if np.isfinite(beta):
             condensed.append(merged)
             merged = None
@@ -69,53 +61,83 @@ def condense(subproblem: Subproblem) -> list[CondensedStage]:
 
 @dataclass(frozen=True, eq=False)
 class _Elimination:
-    """[R, S] rows with R (dx_k, du_k) + S dx_{k+1} = t."""
+    """QR factors of one stage: its first ``known`` columns are z_k, ``controls`` more are w_k, the rest z_{k+1}."""
 
-    triangle: Array
-    coupling: Array
-    right: Array
+    reflectors: Array
+    scales: Array
+    row_order: NDArray[np.intp]
+    known: int
+    controls: int
 
+    def rotate(self, right: Array) -> Array:
+        """Q' applied to the right-hand sides of the rows."""
+        column = np.asfortranarray(right[self.row_order, None])
+        rotated, _, info = lapack.dormqr("L", "T", self.reflectors, self.scales, column, lwork=64)
+        if info != 0:
+            raise ValueError(f"dormqr refused argument {-info}")
+        return np.asarray(rotated[:, 0], dtype=float)
 
-def solve_information(reduced: Reduced) -> tuple[Array, Array]:
-    """(eta_K, w) of the subproblem, by a forward sweep of QR factorisations and a backward substitution."""
-    sub = reduced.subproblem
-    stages = condense(sub)
-    arrival = np.zeros((0, 1))  # [R_0, s_0]: dx_0 = 0 is no unknown
-    eliminations = []
-    for stage in stages[:-1]:
-        elimination, arrival = _advance(arrival, stage, sub.ridge)
-        eliminations.append(elimination)
-    following = np.zeros(0)
-    last, _ = _advance(arrival, stages[-1], sub.ridge, final=True)
-    steps: list[Array] = []
-    for elimination in reversed([*eliminations, last]):
-        both = linalg.solve_triangular(elimination.triangle, elimination.right - elimination.coupling @ following)
-        stage = stages[len(stages) - 1 - len(steps)]
-        steps.append(both[len(both) - stage.B.shape[2] :])
-        following = both[: len(both) - stage.B.shape[2]]
-    w = np.concatenate(list(reversed(steps))) - np.concatenate(sub.mean_controls)
-    return reduced.noise_solve(reduced.predicted_residual + reduced.tangent(w)), w
+    def back_substitute(self, right: Array, following: Array) -> tuple[Array, Array]:
+        """(z_k, w_k) from z_{k+1}."""
+        cut = self.known + self.controls
+        coupled = right[:cut] - self.reflectors[:cut, cut:] @ following
+        both = linalg.solve_triangular(self.reflectors[:cut, :cut], coupled, check_finite=False)
+        return both[: self.known], both[self.known :]
 
 
-def _advance(arrival: Array, stage: CondensedStage, ridge: float, *, final: bool = False) -> tuple[_Elimination, Array]:
-    """One stage of the recursion: [R_k, s_k] -> (elimination of dx_k and du_k, [R_{k+1}, s_{k+1}])."""
-    samples, width = stage.gap.shape
-    size, controls = samples * width, stage.B.shape[2]
-    known = arrival.shape[1] - 1
+def _eliminate(root: Array, stage: CondensedStage, ridge: float, *, final: bool) -> tuple[_Elimination, Array]:
+    """One stage of the recursion: R_k -> (elimination of z_k and w_k, R_{k+1})."""
+    known = len(root)
+    samples, width, controls = stage.B.shape
+    size = samples * width
     a = linalg.block_diag(*stage.A) if known else np.zeros((size, 0))
     following = np.zeros((size, 0)) if final else -np.eye(size)
-    dynamics = np.sqrt(stage.penalty) * np.hstack(
-        [a, stage.B.reshape(size, controls), following, -stage.gap.reshape(size, 1)]
-    )
-    columns = dynamics.shape[1]
-    effort = np.zeros((controls, columns))
-    effort[:, known : known + controls] = np.sqrt(ridge) * np.eye(controls)
-    effort[:, -1] = np.sqrt(ridge) * stage.mean_control
-    memory = np.zeros((len(arrival), columns))
-    memory[:, :known], memory[:, -1] = arrival[:, :known], arrival[:, -1]
+    rows = np.zeros((known + controls + size, known + controls + following.shape[1]))
+    rows[:known, :known] = root
+    rows[known : known + controls, known : known + controls] = np.sqrt(ridge) * np.eye(controls)
+    rows[known + controls :] = np.sqrt(stage.penalty) * np.hstack([a, stage.B.reshape(size, controls), following])
     # heavy rows first: Householder QR is then accurate row by row (Cox and Higham 1998)
-    blocks = sorted([dynamics, effort, memory], key=lambda rows: -np.abs(rows).max(initial=0.0))
-    (triangle,) = linalg.qr(np.vstack(blocks), mode="r", check_finite=False, overwrite_a=True)
+    order: NDArray[np.intp] = np.argsort(-np.abs(rows).max(axis=1), kind="stable")
+    (reflectors, scales), _ = linalg.qr(rows[order], mode="raw", check_finite=False)
     cut = known + controls
-    elimination = _Elimination(triangle[:cut, :cut], triangle[:cut, cut:-1], triangle[:cut, -1])
-    return elimination, triangle[cut : columns - 1, cut:]
+    return _Elimination(reflectors, scales, order, known, controls), np.triu(reflectors[cut : rows.shape[1], cut:])
+
+
+class InformationFactor:
+    """The QR factors of every stage."""
+
+    def __init__(self, reduced: Reduced) -> None:
+        self._reduced = reduced
+        self._stages = condense(reduced.subproblem)
+
+    def factorize(self, ridge: float) -> None:
+        """Run the recursion R_0, R_1, ... for rho + mu = ``ridge``."""
+        self._ridge = ridge
+        self._eliminations: list[_Elimination] = []
+        root = np.zeros((0, 0))
+        for stage in self._stages:
+            elimination, root = _eliminate(root, stage, ridge, final=stage is self._stages[-1])
+            self._eliminations.append(elimination)
+
+    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
+        w = self._minimise(first, second)
+        return self._reduced.noise_solve(first + self._reduced.tangent(w)), w
+
+    def precondition(self, second: Array) -> Array:
+        return self._minimise(np.zeros_like(self._reduced.subproblem.residual), second)
+
+    def _minimise(self, first: Array, second: Array) -> Array:
+        """w of the system (*) of :mod:`.reduced`: s_{k+1} forward, (z_k, w_k) backward."""
+        efforts = np.split(second / np.sqrt(self._ridge), np.cumsum([e.controls for e in self._eliminations])[:-1])
+        rotated, arrival = [], np.zeros(0)
+        for elimination, effort in zip(self._eliminations, efforts, strict=True):
+            rows = len(elimination.row_order) - len(arrival) - len(effort)
+            dynamics = -first.ravel() if elimination is self._eliminations[-1] else np.zeros(rows)
+            rotated.append(elimination.rotate(np.concatenate([arrival, effort, dynamics])))
+            cut = elimination.known + elimination.controls
+            arrival = rotated[-1][cut : elimination.reflectors.shape[1]]
+        z, steps = np.zeros(0), []
+        for elimination, right in zip(reversed(self._eliminations), reversed(rotated), strict=True):
+            z, w = elimination.back_substitute(right, z)
+            steps.append(w)
+        return np.concatenate(steps[::-1])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .cost import Cost, chunk_size, predict_cost
 from .covariance import CovarianceFactor
 from .dual import DualFactor
-from .information import solve_information
+from .information import InformationFactor
 from .primal import PrimalFactor
 from .reduced import Factor, Reduced
 from .subproblem import Step, Subproblem
@@ -91,21 +91,23 @@ def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
     return form
 
 
+def _make_factor(form: str, reduced: Reduced) -> Factor:
+    if form == "information":
+        return InformationFactor(reduced)
+    if form == "covariance":
+        return CovarianceFactor(reduced)
+    if form == "dual":
+        return DualFactor(reduced)
+    return PrimalFactor(reduced, orthogonal=form == "primal_qr")
+
+
 class Prepared:
     """A subproblem whose damping-independent part is computed: one Gram matrix serves every damping."""
 
     def __init__(self, subproblem: Subproblem, form: str, reason: str) -> None:
         self.subproblem, self.form, self.reason = subproblem, form, reason
         self._reduced = Reduced(subproblem, chunk=chunk_size(subproblem) if form.startswith("primal") else None)
-        self._factor: Factor | None
-        if form == "dual":
-            self._factor = DualFactor(self._reduced)
-        elif form.startswith("primal"):
-            self._factor = PrimalFactor(self._reduced, orthogonal=form == "primal_qr")
-        elif form == "covariance":
-            self._factor = CovarianceFactor(self._reduced)
-        else:
-            self._factor = None
+        self._factor = _make_factor(form, self._reduced)
         self._factorized: float | None = None
 
     def step(self, damping: float | None = None, *, refinements: int = 1) -> Step:
@@ -136,23 +138,19 @@ class Prepared:
         return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
 
     def _solve(self, refinements: int) -> tuple[Array, Array]:
-        if self._factor is None:
-            return solve_information(self._reduced)
-        self._refactor(self._factor)
+        self._refactor()
         return self._reduced.solve(self._factor, refinements)
 
-    def _refactor(self, factor: Factor) -> None:
+    def _refactor(self) -> None:
         ridge = self._reduced.subproblem.ridge
         if self._factorized != ridge:
             self._factorized = None
-            factor.factorize(ridge)
+            self._factor.factorize(ridge)
             self._factorized = ridge
 
     def precondition(self, vector: Array) -> Array:
         """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,), with the last damping."""
-        if self._factor is None:
-            raise ValueError("the information form carries no factor of the reduced normal matrix; use dual or primal")
-        self._refactor(self._factor)
+        self._refactor()
         return self._factor.precondition(vector)
 
 
@@ -174,7 +172,7 @@ def solve(
     max_memory : float
         Bytes of working memory allowed.
     refinements : int
-        Rounds of iterative refinement (not used by the information form).
+        Rounds of iterative refinement.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class Subproblem:
     def num_outputs(self) -> int:
         return int(self.residual.shape[1])
 
-    @property
+    @cached_property
     def num_controls(self) -> int:
         return sum(stage.num_controls for stage in self.stages)
 
@@ -94,7 +95,7 @@ class Subproblem:
         """rho + mu, the weight of a control step."""
         return self.weight_decay + self.damping
 
-    @property
+    @cached_property
     def mean_controls(self) -> Arrays:
         """ubar_k = -rho u_k / (rho + mu): the control step that the regularisation alone would take."""
         return tuple(-(self.weight_decay / self.ridge) * u for u in self.controls)
