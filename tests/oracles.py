@@ -1,0 +1,166 @@
+"""Reference solutions of the least-squares subproblem in extended precision, sharing no code with the forms.
+
+* :func:`dense_step`: the whole problem written out as one matrix and solved by Householder QR in ``longdouble``.
+* :func:`refined_step`: for sizes where that matrix is out of reach, iterative refinement of any form's step on the optimality
+  conditions evaluated in ``longdouble``.
+* :func:`optimality_residuals`: those conditions, from their definition.
+
+The numbers A, B, c, r are data: both references take them as exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ocp_nn import forward_dp
+from ocp_nn.linearize import DenseStage
+
+LONG = np.longdouble
+
+
+def jacobians(stage):
+    """A (N, n', n) and B (N, n', P) of a stage in extended precision."""
+    if not isinstance(stage, DenseStage):
+        return stage.A.astype(LONG), stage.B.astype(LONG)
+    slope, weight, x = stage.slope.astype(LONG), stage.weight.astype(LONG), stage.x.astype(LONG)
+    a = slope[:, :, None] * weight
+    if stage.layer.residual:
+        a += np.eye(stage.num_inputs)
+    inputs = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    units = np.eye(stage.num_outputs)
+    b = slope[:, :, None, None] * inputs[:, None, :, None] * units[:, None, :]
+    return a, b.reshape(len(x), stage.num_outputs, -1)
+
+
+def least_squares_rows(sub):
+    """(M, b, num_controls) with the subproblem = min 1/2 ||M z + b||^2, z stacking du, then the weighted slacks.
+
+    The slack e of a finite penalty is the variable, dx_{k+1} = A dx_k + B du_k + c_k - e / sqrt(beta_k) is substituted: the
+    same problem, and well scaled for any beta.  ``longdouble`` QR then has a dozen digits to spare.
+    """
+    samples = sub.num_samples
+    slacks = [k for k, beta in enumerate(sub.penalty) if np.isfinite(beta)]
+    columns = sub.num_controls + samples * sum(sub.stages[k].num_outputs for k in slacks)
+    state = np.zeros((samples, sub.stages[0].num_inputs, columns + 1), LONG)  # affine in z; last column: constant
+    rows, start, node = [], 0, sub.num_controls
+    for k, stage in enumerate(sub.stages):
+        a, b = jacobians(stage)
+        state = a @ state
+        state[:, :, start : start + stage.num_controls] += b
+        state[:, :, -1] += sub.residual if k == len(sub.gaps) else sub.gaps[k]
+        start += stage.num_controls
+        if k in slacks:
+            size = samples * stage.num_outputs
+            slack = np.zeros((size, columns + 1), LONG)
+            slack[:, node : node + size] = np.eye(size)
+            rows.append(slack)
+            state -= slack.reshape(state.shape) / np.sqrt(LONG(sub.penalty[k]))
+            node += size
+    effort = np.zeros((2, sub.num_controls, columns + 1), LONG)
+    for weight, block in zip((sub.weight_decay, sub.damping), effort, strict=True):
+        block[:, : sub.num_controls] = np.sqrt(LONG(weight)) * np.eye(sub.num_controls)
+    effort[0, :, -1] = np.sqrt(LONG(sub.weight_decay)) * np.concatenate(sub.controls)
+    table = np.vstack([state.reshape(-1, columns + 1), *rows, *effort])
+    return table[:, :-1], table[:, -1], sub.num_controls
+
+
+def householder_least_squares(matrix, right):
+    """argmin ||matrix z - right|| by Householder QR with heavy rows first."""
+    order = np.argsort(-np.abs(matrix).max(axis=1))
+    r, t = matrix[order].copy(), right[order].copy()
+    columns = r.shape[1]
+    for j in range(columns):
+        v = r[j:, j].copy()
+        v[0] += np.copysign(np.sqrt(v @ v), v[0])
+        v /= np.sqrt(v @ v)
+        r[j:, j:] -= 2 * v[:, None] * (v @ r[j:, j:])
+        t[j:] -= 2 * v * (v @ t[j:])
+    z = np.zeros(columns, r.dtype)
+    for j in reversed(range(columns)):
+        z[j] = (t[j] - r[j, j + 1 : columns] @ z[j + 1 :]) / r[j, j]
+    return z
+
+
+def dense_step(sub):
+    """du of the subproblem, all stages stacked, in extended precision."""
+    matrix, constant, num_controls = least_squares_rows(sub)
+    return householder_least_squares(matrix, -constant)[:num_controls]
+
+
+class ExtendedStage:
+    """Products of a dense stage in extended precision, without its Jacobians."""
+
+    def __init__(self, stage):
+        self.x, self.slope, self.weight = (np.asarray(a, LONG) for a in (stage.x, stage.slope, stage.weight))
+        self.residual = stage.layer.residual
+
+    def apply(self, dx, du):
+        table = du.reshape(self.x.shape[1] + 1, -1)
+        da = self.x @ table[:-1] + table[-1]
+        if dx is None:
+            return self.slope * da
+        return self.slope * (da + dx @ self.weight.T) + (dx if self.residual else 0)
+
+    def transpose_state(self, eta):
+        return (eta * self.slope) @ self.weight + (eta if self.residual else 0)
+
+    def transpose_control(self, eta):
+        g = eta * self.slope
+        return np.vstack([self.x.T @ g, g.sum(axis=0)]).ravel()
+
+
+def reduced_residuals(sub, stages, du, eta):
+    """Residuals of the output equation, (N, m), and of stationarity in every du_k; states and costates are exact."""
+    etas = [eta]
+    for stage in reversed(stages[1:]):
+        etas.insert(0, stage.transpose_state(etas[0]))
+    stationarity = [
+        sub.weight_decay * u + sub.ridge * d + stage.transpose_control(e)
+        for stage, u, d, e in zip(stages, sub.controls, du, etas, strict=True)
+    ]
+    dx = None
+    for k, (stage, d) in enumerate(zip(stages, du, strict=True)):
+        dx = stage.apply(dx, d) + (sub.gaps[k] if k < len(sub.gaps) else sub.residual)
+        if k < len(sub.gaps):
+            dx = dx - etas[k] / LONG(sub.penalty[k])
+    return dx - eta, stationarity
+
+
+def refined_step(sub, form="auto", rounds=4):
+    """du of a subproblem of dense stages, all stages stacked, to extended precision; needs weight_decay > 0."""
+    step = forward_dp.solve(sub, form)
+    stages = [ExtendedStage(stage) for stage in sub.stages]
+    du, eta = [LONG(d) for d in step.controls], LONG(step.multipliers[-1])
+    gaps = tuple(np.zeros_like(gap) for gap in sub.gaps)
+    for _ in range(rounds):
+        output, stationarity = reduced_residuals(sub, stages, du, eta)
+        controls = tuple((g / sub.weight_decay).astype(float) for g in stationarity)
+        correction = replace(sub, controls=controls, gaps=gaps, residual=output.astype(float))
+        more = forward_dp.solve(correction, form)
+        du = [d + e for d, e in zip(du, more.controls, strict=True)]
+        eta = eta + more.multipliers[-1]
+    return np.concatenate(du)
+
+
+def optimality_residuals(sub, step):
+    """Largest violation, relative to its terms, of each optimality condition of the subproblem, from its definition."""
+    etas, du, dx = step.multipliers, step.controls, step.states
+    worst = {"costate": 0.0, "control": 0.0, "slack": 0.0, "output": 0.0}
+
+    def record(name, *terms):
+        scale = max(np.abs(term).max(initial=0.0) for term in terms)
+        worst[name] = max(worst[name], float(np.abs(sum(terms)).max(initial=0.0) / scale) if scale else 0.0)
+
+    for k, stage in enumerate(sub.stages):
+        a, b = jacobians(stage)
+        record("control", sub.weight_decay * sub.controls[k], sub.ridge * du[k], np.einsum("iap,ia->p", b, etas[k]))
+        forward = [np.einsum("iab,ib->ia", a, dx[k]), b @ du[k]]
+        if k == len(sub.stages) - 1:
+            record("output", *forward, sub.residual, -etas[k])
+        else:
+            record("slack", *forward, sub.gaps[k], -dx[k + 1], -etas[k] / sub.penalty[k])
+        if k > 0:
+            record("costate", np.einsum("iab,ia->ib", a, etas[k]), -etas[k - 1])
+    return worst
