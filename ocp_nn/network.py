@@ -183,9 +183,9 @@ class BatchFunction:
         self._outputs = [np.zeros(mapped.nnz_out(i)) for i in range(mapped.n_out())]
         self._buffer, self._evaluate = mapped.buffer()
         for i, memory in enumerate(self._inputs):
-            self._buffer.set_arg(i, memoryview(memory))
+            self._buffer.set_arg(i, memory.data)
         for i, memory in enumerate(self._outputs):
-            self._buffer.set_res(i, memoryview(memory))
+            self._buffer.set_res(i, memory.data)
 
     def __call__(self, *arguments: Array) -> list[Array]:
         for memory, argument in zip(self._inputs, arguments, strict=True):
