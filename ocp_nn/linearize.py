@@ -100,7 +100,9 @@ def _add_gram(gram: Array, rows: Array, inputs: Array | None = None) -> None:
     for start in range(0, samples, _STRIP):
         stop = min(start + _STRIP, samples)
         strip = flat[start * m : stop * m] @ flat[: stop * m].T
-        if inputs is not None:
+        if inputs is not None and m == 1:
+            strip *= inputs[start:stop] @ inputs[:stop].T
+        elif inputs is not None:
             blocks = strip.reshape(stop - start, m, stop, m)
             blocks *= (inputs[start:stop] @ inputs[:stop].T)[:, None, :, None]
         gram[start * m : stop * m, : stop * m] += strip
@@ -184,8 +186,9 @@ class DenseStage:
         return table.ravel()
 
     def carry_output(self, psi: Array) -> Array:
-        back = self._scaled(psi) @ self.weight
-        return back + psi if self.layer.residual else back
+        samples, m, width = psi.shape
+        back = self._scaled(psi).reshape(samples * m, width) @ self.weight  # one product, not one a sample
+        return back.reshape(samples, m, -1) + psi if self.layer.residual else back.reshape(samples, m, -1)
 
     def _scaled(self, psi: Array) -> Array:
         """E = Psi diag(D)."""

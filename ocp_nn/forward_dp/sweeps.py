@@ -19,7 +19,7 @@ one cache-sized batch after the other.  Nothing here depends on rho or mu.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -49,6 +49,7 @@ class Batch:
     stages: tuple[LinearStage, ...]
     gaps: Arrays
     slack_variance: tuple[float, ...]
+    _latest: list[Arrays] = field(default_factory=list, init=False, repr=False)
 
     def rows(self, samples: slice) -> Batch:
         """Some of these samples (views)."""
@@ -74,10 +75,13 @@ class Batch:
 
     def back_propagate(self, eta: Array) -> Arrays:
         """eta_1..eta_K from eta_K = ``eta``, (N, m)."""
-        etas = [eta]
-        for stage in reversed(self.stages[1:]):
-            etas.append(stage.transpose_state(etas[-1]))
-        return tuple(reversed(etas))
+        # the dual form's w = -q J' eta and the recovery of the step ask for the same eta
+        if not (self._latest and self._latest[0][-1] is eta):
+            etas = [eta]
+            for stage in reversed(self.stages[1:]):
+                etas.append(stage.transpose_state(etas[-1]))
+            self._latest[:] = [tuple(reversed(etas))]
+        return self._latest[0]
 
     def adjoint(self, eta: Array) -> Array:
         """J' eta: (N, m) -> (P,)."""
