@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from .network import Dense, Layer, Symbolic
 
-__all__ = ["DenseStage", "GenericStage", "LinearStage", "linearize_layer"]
+__all__ = ["STRIP", "DenseStage", "GenericStage", "LinearStage", "linearize_layer"]
 
 Array = NDArray[np.float64]
 
@@ -90,15 +90,15 @@ def linearize_layer(layer: Layer, x: Array, u: Array, output: Array) -> LinearSt
 
 # Rows of the output Gram matrix worked on at a time: the products of such a strip are as fast as those of whole
 # matrices, their entrywise passes stay in cache, and little is wasted above the diagonal (measured).
-_STRIP = 128
+STRIP = 128
 
 
 def _add_gram(gram: Array, rows: Array, inputs: Array | None = None) -> None:
     """Add R R' o (X X') to the lower triangle of ``gram``, R = ``rows`` (N, m, p), X = ``inputs`` (N, q) or ones."""
     samples, m, _ = rows.shape
     flat = np.ascontiguousarray(rows).reshape(samples * m, -1)
-    for start in range(0, samples, _STRIP):
-        stop = min(start + _STRIP, samples)
+    for start in range(0, samples, STRIP):
+        stop = min(start + STRIP, samples)
         strip = flat[start * m : stop * m] @ flat[: stop * m].T
         if inputs is not None and m == 1:
             strip *= inputs[start:stop] @ inputs[:stop].T

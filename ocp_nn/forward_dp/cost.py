@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..linearize import DenseStage
+from ..linearize import STRIP, DenseStage
 from .subproblem import Subproblem
 
 __all__ = ["Cost", "chunk_size", "predict_cost"]
@@ -70,11 +70,11 @@ def _dual(sub: Subproblem) -> Cost:
             flops += size**2 * stage.num_controls
             rows = max(rows, size * stage.num_controls)
     moved = 8 * size**2 * (len(sub.stages) + 2)
-    strips = 3 * 128 * outputs * size
+    strips = min(samples, STRIP) * (outputs * size + samples)
     return Cost(
         flops=flops,
         seconds=flops / BLAS_RATE + moved / BYTE_RATE,
-        bytes=8 * (2 * size**2 + _sensitivities(sub, samples) + rows + strips),
+        bytes=8 * (2 * size**2 + 2 * _sensitivities(sub, samples) + rows + strips),
     )
 
 
@@ -102,9 +102,9 @@ def _covariance(sub: Subproblem) -> Cost:
         n, n_next = stage.num_inputs, stage.num_outputs
         if k > 0:
             flops += 2 * samples**2 * n_next * n * (n + n_next)
+            largest = max(largest, 8 * samples**2 * n_next * (n + n_next))
         flops += samples**2 * (n_next if isinstance(stage, DenseStage) else 2 * n_next**2 * stage.num_controls)
         memory += 8 * (samples * n_next) ** 2
-        largest = max(largest, 8 * samples**2 * n_next * (n + n_next))
     return Cost(flops=flops, seconds=flops / SMALL_RATE + 4 * memory / BYTE_RATE, bytes=memory + largest)
 
 
@@ -117,10 +117,10 @@ def _information(sub: Subproblem) -> Cost:
         if beta == float("inf"):
             continue
         size = samples * stage.num_outputs
-        rows, columns = known + controls + size, known + controls + size + 1
+        rows, columns = known + controls + size, known + controls + size
         flops += 2 * rows * columns**2 - 2 * columns**3 / 3
-        memory += 8 * (known + controls) * columns
-        largest = max(largest, 8 * 3 * rows * columns)
+        memory += 8 * rows * columns
+        largest = max(largest, 8 * 2 * (rows + size) * columns)
         known, controls = size, 0
     return Cost(flops=flops, seconds=flops / SMALL_RATE, bytes=memory + largest)
 

@@ -34,12 +34,14 @@ class PrimalFactor:
         size = reduced.subproblem.num_controls
         self.gram = np.zeros((size, size), order="F")  # its upper triangle
         for _, batch in reduced.batches():
-            rows = batch.whitened_jacobian()
-            if orthogonal:
-                self.gram = _stack_on_triangle(self.gram, rows)
-            else:
-                self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, overwrite_c=1)
+            self._accumulate(batch.whitened_jacobian())
         self._factor = np.empty_like(self.gram)
+
+    def _accumulate(self, rows: Array) -> None:
+        if self._orthogonal:
+            self.gram = _stack_on_triangle(self.gram, rows)
+        else:
+            self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, overwrite_c=1)
 
     def factorize(self, ridge: float) -> None:
         """Factor H for rho + mu = ``ridge``.
