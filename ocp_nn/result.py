@@ -86,7 +86,8 @@ class Record:
     max_defect : float
         Largest |d_k| over all stages, units and samples.
     stationarity : float
-        Largest entry of the Lagrangian's gradient in controls and state variables.
+        2-norm of the Lagrangian's gradient in controls and state variables (IPOPT: its ``inf_du``, a scaled
+        largest entry).
     penalty : float
         Largest finite beta_k; infinite where every state is eliminated.
     steps : int

@@ -1,0 +1,142 @@
+"""Options of the augmented-Lagrangian solver: immutable, keyword-only, checked when made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .forward_dp import FORMS
+from .initialise import INITIALISATIONS
+
+__all__ = ["Options"]
+
+INNER_ACCURACIES = ("steps", "relative", "absolute")
+GLOBALISATIONS = ("levenberg-marquardt", "armijo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of :func:`ocp_nn.solve`.  The defaults are one configuration for shallow and deep networks.
+
+    Attributes
+    ----------
+    seed : int
+        Of the initial weights and of restarts.
+    initialisation : str
+        Of :func:`ocp_nn.initialise.initialise`, where no initial point is given.
+    shooting : "multiple", "single" or sequence of int
+        Which of x_1..x_{K-1} are variables: all, none, or these.
+    tolerance : float
+        Converged when every defect is below it and the 2-norm of the Lagrangian's gradient below it times max(1, J).
+    inner_accuracy : str
+        How accurately a subproblem is solved: ``"steps"``, just ``max_inner`` Gauss-Newton steps; ``"relative"``,
+        until the gradient has fallen by ``inner_tolerance``; ``"absolute"``, until it is below ``inner_tolerance *
+        inner_decay**t`` in outer iteration t.  ``max_inner`` bounds all three.
+    inner_tolerance, inner_decay : float
+        See ``inner_accuracy``.
+    max_inner : int
+        Gauss-Newton steps per outer iteration.
+    max_outer : int
+        Outer iterations, second-order iterations included.
+    time_limit : float
+        Seconds.
+    penalty : "auto", float, or sequence of float
+        First beta, for all nodes or node by node; ``"auto"`` is 100 mean(y^2) in the target's own scale.
+    penalty_growth : float
+        Factor by which a node's beta grows.
+    violation_reduction : float
+        A node's beta grows where ||d_k|| is above this multiple of what it was; 0 lets every beta grow always.
+    max_penalty : float
+        Cap of beta.
+    multiplier_bound : float
+        Multipliers are projected on [-bound, bound], the safeguard of the convergence theory
+        (Birgin and Martinez 2014, algorithm 4.1), here times max(1, max|y|).
+    damping : float
+        First Levenberg-Marquardt damping mu.
+    globalisation : str
+        ``"levenberg-marquardt"`` or ``"armijo"``.
+    second_order : bool
+        Finish with truncated Newton-CG once the augmented Lagrangian has settled.
+    max_restarts : int
+        How often to start over, perturbed and with a smaller penalty, where the result is worse than the
+        state-trajectory start.
+    form, max_memory :
+        Of :func:`ocp_nn.forward_dp.prepare`.
+
+    Raises
+    ------
+    ValueError
+        For a value out of range; the message names the option.
+    """
+
+    seed: int = 0
+    initialisation: str = "auto"
+    shooting: str | Sequence[int] = "multiple"
+    tolerance: float = 1e-6
+    inner_accuracy: str = "steps"
+    inner_tolerance: float = 0.1
+    inner_decay: float = 0.5
+    max_inner: int = 5
+    max_outer: int = 2000
+    time_limit: float = np.inf
+    penalty: str | float | Sequence[float] = "auto"
+    penalty_growth: float = 2.0
+    violation_reduction: float = 0.25
+    max_penalty: float = 1e10
+    multiplier_bound: float = 1e6
+    damping: float = 1e-2
+    globalisation: str = "levenberg-marquardt"
+    second_order: bool = True
+    max_restarts: int = 20
+    form: str = "auto"
+    max_memory: float = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        _one_of("initialisation", self.initialisation, INITIALISATIONS)
+        _one_of("inner_accuracy", self.inner_accuracy, INNER_ACCURACIES)
+        _one_of("globalisation", self.globalisation, GLOBALISATIONS)
+        _one_of("form", self.form, ("auto", *FORMS))
+        if isinstance(self.shooting, str):
+            _one_of("shooting", self.shooting, ("multiple", "single"))
+        if isinstance(self.penalty, str):
+            _one_of("penalty", self.penalty, ("auto",))
+        elif not np.all(np.asarray(self.penalty, dtype=float) > 0):
+            raise ValueError(f"penalty must be positive, received {self.penalty!r}")
+        _above("penalty_growth", self.penalty_growth, 1.0)
+        for name in ("tolerance", "inner_tolerance", "inner_decay", "damping", "time_limit", "multiplier_bound"):
+            _above(name, getattr(self, name), 0.0)
+        for name in ("max_penalty", "max_memory"):
+            _above(name, getattr(self, name), 0.0)
+        for name, least in (("max_inner", 1), ("max_outer", 0), ("max_restarts", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | np.integer) and value >= least):
+                raise ValueError(f"{name} must be an integer >= {least}, received {value!r}")
+        if not self.violation_reduction >= 0:
+            raise ValueError(f"violation_reduction must be >= 0, received {self.violation_reduction!r}")
+
+    def nodes(self, num_stages: int) -> frozenset[int]:
+        """Which of 1..K-1 are nodes: their states are variables.
+
+        Raises
+        ------
+        ValueError
+            If ``shooting`` names a node outside 1..K-1.
+        """
+        if isinstance(self.shooting, str):
+            return frozenset(range(1, num_stages) if self.shooting == "multiple" else ())
+        nodes = frozenset(int(k) for k in self.shooting)
+        if not nodes <= set(range(1, num_stages)):
+            raise ValueError(f"shooting nodes must lie in 1..{num_stages - 1}, received {sorted(nodes)}")
+        return nodes
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(allowed)}")
+
+
+def _above(name: str, value: float, bound: float) -> None:
+    if not value > bound:
+        raise ValueError(f"{name} must be > {bound:g}, received {value!r}")
