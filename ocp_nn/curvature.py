@@ -1,4 +1,4 @@
-"""Second derivatives of training: Hessian-vector products and the dense Hessian of the reduced objective.
+"""Second derivatives of training: Hessian-vector products and dense Hessians of shooting segments.
 
 Single shooting minimises J(u) along rollouts.  With the tangents dx_{k+1} = A_k dx_k + B_k du_k and the costates
 lambda_k of back-propagation, the product of its Hessian with a direction du follows by differentiating the adjoint
@@ -7,14 +7,16 @@ recursion once more (Pearlmutter, 1994, "Fast exact multiplication by the Hessia
     dlambda_K = dx_K,     (p_k, q_k) = Hessian of sum_i <lambda_{k+1}^i, f_k(x^i, u)> times (dx_k, du_k)
     dlambda_k = A_k' dlambda_{k+1} + p_k,     (H du)_k = B_k' dlambda_{k+1} + q_k + rho du_k
 
-The dense Hessian carries the sensitivities S_k^i = dx_k^i/du forward instead, (N, n, controls so far), and adds up
+Multiple shooting cuts the chain of stages at its nodes.  A *segment* is what lies between two cuts: it starts at a
+state x that is a variable (or at the inputs, which are not), and no second derivative couples two segments.  Its
+Hessian carries the sensitivities S_k^i = d x_k^i / d (x^i, controls so far) forward, (N, n_k, columns), and adds up
 
-    H = rho I + sum_i S_K^i' S_K^i + sum_k sum_i [S_k^i; E_k]' (Hessian of <lambda_{k+1}^i, f_k>) [S_k^i; E_k]
+    sum_i sigma S_K^i' S_K^i  +  sum_k sum_i [S_k^i; E_k]' (Hessian of <lambda_{k+1}^i, f_k>) [S_k^i; E_k]
 
-where E_k picks u_k.  The first two terms are the Gauss-Newton matrix.  For a dense layer, with a = W x + b,
-c = lambda phi''(a) and g = lambda phi'(a), the Hessian of <lambda, f> is that of c/2 (da)^2 summed over units plus
-g' dW dx, and only controls of equal units couple: no array with N n' rows and as many columns as controls is
-multiplied by itself except for the layers *before* the current one.
+where E_k picks u_k; the first term is there where the segment ends in the loss, and is Gauss-Newton's.  Single
+shooting is the one segment without a free start.  For a dense layer, with a = W x + b, c = lambda phi''(a) and
+g = lambda phi'(a), the Hessian of <lambda, f> is that of c/2 (da)^2 summed over units, plus g' dW dx; controls of
+different units do not couple, so the wide products run over the controls of *earlier* layers only.
 
 No CasADi here: two derivations of the same matrix, CasADi's and this one, are held together by the tests.
 """
@@ -22,6 +24,7 @@ No CasADi here: two derivations of the same matrix, CasADi's and this one, are h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +32,7 @@ from numpy.typing import NDArray
 from .linearize import DenseStage, LinearStage
 from .problem import TrainingProblem
 
-__all__ = ["hessian_product", "reduced_hessian"]
+__all__ = ["SegmentHessian", "hessian_product", "reduced_hessian", "segment_hessian"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -96,84 +99,150 @@ def reduced_hessian(problem: TrainingProblem, controls: Sequence[Array], *, gaus
     outputs = problem.outputs(trajectory)
     stages = problem.linearize(trajectory, outputs)
     costates = problem.backpropagate(stages, trajectory.controls, outputs[-1] - problem.y).costates
-    hessian = problem.weight_decay * np.eye(problem.network.num_controls)
-    chunk = max(1, _CHUNK // (max(problem.network.sizes) * len(hessian)))
-    for start in range(0, problem.num_samples, chunk):
-        rows = slice(start, start + chunk)
-        multipliers = None if gauss_newton else [costate[rows] for costate in costates[1:]]
-        _add_samples(hessian, [stage.rows(rows) for stage in stages], multipliers)
+    multipliers = None if gauss_newton else costates[1:]
+    hessian = segment_hessian(stages, multipliers, free_start=False, loss=1.0).controls
+    hessian[np.diag_indices_from(hessian)] += problem.weight_decay
     return hessian
 
 
-def _add_samples(hessian: Array, stages: Sequence[LinearStage], multipliers: Sequence[Array] | None) -> None:
+@dataclass(frozen=True, eq=False)
+class SegmentHessian:
+    """Second derivatives of one segment; n = width of the state it starts at (0 if that is fixed), P = its controls.
+
+    Attributes
+    ----------
+    states : ndarray, shape (N, n, n)
+        In the starting state, sample by sample: samples couple only through the controls.
+    mixed : ndarray, shape (N, n, P)
+        In the starting state (rows) and the controls.
+    controls : ndarray, shape (P, P)
+        In the concatenated controls, summed over samples.
+    """
+
+    states: Array
+    mixed: Array
+    controls: Array
+
+    def rows(self, samples: slice) -> SegmentHessian:
+        """The part of some samples; views, so that additions to it arrive here."""
+        return SegmentHessian(self.states[samples], self.mixed[samples], self.controls)
+
+    def add(self, left: Array, right: Array) -> None:
+        """Add sum_i left_i' right_i, both (N, n', columns) with the starting state first, then leading controls."""
+        n = self.states.shape[1]
+        used = left.shape[2] - n
+        rows = left.shape[0] * left.shape[1]
+        self.controls[:used, :used] += left[:, :, n:].reshape(rows, used).T @ right[:, :, n:].reshape(rows, used)
+        if n:
+            start = left[:, :, :n].transpose(0, 2, 1)
+            self.states[...] += start @ right[:, :, :n]
+            self.mixed[:, :, :used] += start @ right[:, :, n:]
+
+    def add_cross(self, first: int, start: Array, earlier: Array, own: Array) -> None:
+        """Add the terms of a stage's own controls, which begin at ``first``, with everything before them."""
+        last = first + len(own)
+        self.mixed[:, :, first:last] += start
+        self.controls[:first, first:last] += earlier
+        self.controls[first:last, :first] += earlier.T
+        self.controls[first:last, first:last] += own
+
+
+def segment_hessian(
+    stages: Sequence[LinearStage], multipliers: Sequence[Array] | None, *, free_start: bool, loss: float = 0.0
+) -> SegmentHessian:
+    """The second derivatives of <multiplier, end of the segment> and of ``loss``/2 times its squared size.
+
+    Parameters
+    ----------
+    stages : sequence of LinearStage
+        The segment's stages, linearised along its rollout.
+    multipliers : sequence of arrays, or None
+        The costate of every stage's output, (N, n'); None leaves the curvature of the stages out.
+    free_start : bool
+        Whether the state the segment starts at is a variable.
+    loss : float
+        sigma, weight of the squared output: 0 for a segment that ends in a constraint.
+    """
+    samples, width = stages[0].num_samples, stages[0].num_inputs if free_start else 0
+    total = sum(stage.num_controls for stage in stages)
+    hessian = SegmentHessian(
+        np.zeros((samples, width, width)), np.zeros((samples, width, total)), np.zeros((total, total))
+    )
+    chunk = max(1, _CHUNK // (max(stage.num_outputs for stage in stages) * (width + total)))
+    for start in range(0, samples, chunk):
+        rows = slice(start, start + chunk)
+        some = None if multipliers is None else [multiplier[rows] for multiplier in multipliers]
+        _add_samples(hessian.rows(rows), [stage.rows(rows) for stage in stages], some, loss)
+    return hessian
+
+
+def _add_samples(
+    hessian: SegmentHessian, stages: Sequence[LinearStage], multipliers: Sequence[Array] | None, loss: float
+) -> None:
     """Add the terms of some samples, carrying their sensitivities forward."""
-    sensitivity = np.empty((stages[0].num_samples, stages[0].num_inputs, 0))
+    samples, width = hessian.states.shape[:2]
+    sensitivity = np.broadcast_to(np.eye(stages[0].num_inputs, width), (samples, stages[0].num_inputs, width))
     for k, stage in enumerate(stages):
         if multipliers is not None:
             if isinstance(stage, DenseStage):
-                _add_dense_curvature(hessian, stage, multipliers[k], sensitivity)
+                _add_dense(hessian, stage, multipliers[k], sensitivity)
             else:
-                _add_generic_curvature(hessian, stage, multipliers[k], sensitivity)
-        sensitivity = _carry(stage, sensitivity)
-    jacobian = sensitivity.reshape(-1, len(hessian))
-    hessian += jacobian.T @ jacobian
+                _add_generic(hessian, stage, multipliers[k], sensitivity)
+        if loss or k + 1 < len(stages):
+            sensitivity = _carry(stage, sensitivity)
+    if loss:
+        hessian.add(loss * sensitivity, sensitivity)
 
 
 def _carry(stage: LinearStage, sensitivity: Array) -> Array:
     """S_{k+1} = [A S_k, B]."""
-    carried = np.empty((stage.num_samples, stage.num_outputs, sensitivity.shape[2] + stage.num_controls))
-    np.matmul(stage.A, sensitivity, out=carried[:, :, : sensitivity.shape[2]])
-    carried[:, :, sensitivity.shape[2] :] = stage.B
+    before = sensitivity.shape[2]
+    carried = np.empty((stage.num_samples, stage.num_outputs, before + stage.num_controls))
+    np.matmul(stage.A, sensitivity, out=carried[:, :, :before])
+    carried[:, :, before:] = stage.B
     return carried
 
 
-def _add_blocks(hessian: Array, before: Array, cross: Array, own: Array) -> None:
-    """Add [[before, cross], [cross', own]] to the leading block: the controls before stage k, then its own."""
-    p, q = cross.shape
-    hessian[:p, :p] += before
-    hessian[:p, p : p + q] += cross
-    hessian[p : p + q, :p] += cross.T
-    hessian[p : p + q, p : p + q] += own
-
-
-def _add_dense_curvature(hessian: Array, stage: DenseStage, multiplier: Array, sensitivity: Array) -> None:
+def _add_dense(hessian: SegmentHessian, stage: DenseStage, multiplier: Array, sensitivity: Array) -> None:
     samples, width, before = sensitivity.shape
-    units = stage.num_outputs
-    c = multiplier * stage.layer.phi.curvature(stage.value)
+    units, n = stage.num_outputs, hessian.states.shape[1]
+    c, g = multiplier * stage.layer.phi.curvature(stage.value), multiplier * stage.slope
     inputs = np.hstack([stage.x, np.ones((samples, 1))])
     own = np.zeros((width + 1, units, width + 1, units))
     for a in range(units):
         own[:, a, :, a] = (inputs * c[:, a, None]).T @ inputs
-    change = np.matmul(stage.weight, sensitivity)  # da in the directions of the earlier controls
+    change = np.matmul(stage.weight, sensitivity)  # da in the directions of everything before
     scaled = c[:, :, None] * change
-    cross = np.matmul(inputs.T, scaled.transpose(1, 0, 2))  # (units, width + 1, before)
-    g = multiplier * stage.slope
-    cross[:, :-1] += (g.T @ sensitivity.reshape(samples, width * before)).reshape(units, width, before)
-    _add_blocks(
-        hessian,
-        change.reshape(samples * units, before).T @ scaled.reshape(samples * units, before),
-        cross.transpose(2, 1, 0).reshape(before, stage.num_controls),
+    hessian.add(change, scaled)
+    # cross terms with this layer's [W b]: c da x' + g dx', one column a weight, ordered like the control
+    start = np.einsum("iaj,it->ijta", scaled[:, :, :n], inputs)
+    start[:, :, :-1] += np.einsum("itj,ia->ijta", sensitivity[:, :, :n], g)
+    earlier = np.matmul(inputs.T, scaled[:, :, n:].transpose(1, 0, 2))  # (units, width + 1, earlier controls)
+    moved = sensitivity[:, :, n:].reshape(samples, width * (before - n))
+    earlier[:, :-1] += (g.T @ moved).reshape(units, width, before - n)
+    hessian.add_cross(
+        before - n,
+        start.reshape(samples, n, stage.num_controls),
+        earlier.transpose(2, 1, 0).reshape(before - n, stage.num_controls),
         own.reshape(stage.num_controls, stage.num_controls),
     )
 
 
-def _add_generic_curvature(hessian: Array, stage: LinearStage, multiplier: Array, sensitivity: Array) -> None:
+def _add_generic(hessian: SegmentHessian, stage: LinearStage, multiplier: Array, sensitivity: Array) -> None:
     samples, width, before = sensitivity.shape
-    no_change = np.zeros(stage.num_controls)
+    controls, n = stage.num_controls, hessian.states.shape[1]
     # columns of the stage's own Hessian: d/dx of every sample, then d/du
-    xx = np.empty((samples, width, width))
-    for j in range(width):
-        xx[:, :, j], _ = stage.curvature_product(
-            multiplier, np.broadcast_to(np.eye(width)[j], (samples, width)), no_change
-        )
-    xu = np.empty((samples, width, stage.num_controls))
-    own = np.empty((stage.num_controls, stage.num_controls))
-    for j in range(stage.num_controls):
-        xu[:, :, j], own[:, j] = stage.curvature_product(multiplier, None, np.eye(stage.num_controls)[j])
-    flat = sensitivity.reshape(samples * width, before)
-    _add_blocks(
-        hessian,
-        flat.T @ np.matmul(xx, sensitivity).reshape(samples * width, before),
-        flat.T @ xu.reshape(samples * width, stage.num_controls),
+    xx, xu = np.empty((samples, width, width)), np.empty((samples, width, controls))
+    own = np.empty((controls, controls))
+    for j, unit in enumerate(np.eye(width)):
+        xx[:, :, j], _ = stage.curvature_product(multiplier, np.tile(unit, (samples, 1)), np.zeros(controls))
+    for j, unit in enumerate(np.eye(controls)):
+        xu[:, :, j], own[:, j] = stage.curvature_product(multiplier, None, unit)
+    hessian.add(sensitivity, np.matmul(xx, sensitivity))
+    rows = samples * width
+    hessian.add_cross(
+        before - n,
+        np.matmul(sensitivity[:, :, :n].transpose(0, 2, 1), xu),
+        sensitivity[:, :, n:].reshape(rows, before - n).T @ xu.reshape(rows, controls),
         own,
     )
