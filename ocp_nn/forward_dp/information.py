@@ -35,6 +35,10 @@ __all__ = ["CondensedStage", "InformationFactor", "condense"]
 Array = NDArray[np.float64]
 
 
+# Columns that LAPACK's Householder QR works on at a time.
+_QR_BLOCK = 64
+
+
 @dataclass(frozen=True, eq=False)
 class CondensedStage:
     """One or more stages between two nodes: A (N, n', n), B (N, n', P) and the weight beta of its end."""
@@ -72,7 +76,7 @@ class _Elimination:
     def rotate(self, right: Array) -> Array:
         """Q' applied to the right-hand sides of the rows."""
         column = np.asfortranarray(right[self.row_order, None])
-        rotated, _, info = lapack.dormqr("L", "T", self.reflectors, self.scales, column, lwork=64)
+        rotated, _, info = lapack.dormqr("L", "T", self.reflectors, self.scales, column, lwork=_QR_BLOCK)
         if info != 0:
             raise ValueError(f"dormqr refused argument {-info}")
         return np.asarray(rotated[:, 0], dtype=float)
@@ -98,7 +102,10 @@ def _eliminate(root: Array, stage: CondensedStage, ridge: float, *, final: bool)
     rows[known + controls :] = np.sqrt(stage.penalty) * np.hstack([a, stage.B.reshape(size, controls), following])
     # heavy rows first: Householder QR is then accurate row by row (Cox and Higham 1998)
     order: NDArray[np.intp] = np.argsort(-np.abs(rows).max(axis=1), kind="stable")
-    (reflectors, scales), _ = linalg.qr(rows[order], mode="raw", check_finite=False)
+    work = _QR_BLOCK * rows.shape[1]
+    reflectors, scales, _, info = lapack.dgeqrf(np.asfortranarray(rows[order]), lwork=work, overwrite_a=1)
+    if info != 0:
+        raise ValueError(f"dgeqrf refused argument {-info}")
     cut = known + controls
     return _Elimination(reflectors, scales, order, known, controls), np.triu(reflectors[cut : rows.shape[1], cut:])
 

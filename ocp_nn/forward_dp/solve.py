@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,13 +104,25 @@ def _make_factor(form: str, reduced: Reduced) -> Factor:
     return PrimalFactor(reduced, orthogonal=form == "primal_qr")
 
 
+@contextmanager
+def _naming_bad_stages(subproblem: Subproblem) -> Iterator[None]:
+    """Where the algebra fails, look for non-finite data first; a check beforehand would cost two sweeps every time."""
+    try:
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            yield
+    except np.linalg.LinAlgError:
+        subproblem.check_finite()
+        raise
+
+
 class Prepared:
     """A subproblem whose damping-independent part is computed: one Gram matrix serves every damping."""
 
     def __init__(self, subproblem: Subproblem, form: str, reason: str) -> None:
         self.subproblem, self.form, self.reason = subproblem, form, reason
         self._reduced = Reduced(subproblem, chunk=chunk_size(subproblem) if form.startswith("primal") else None)
-        self._factor = _make_factor(form, self._reduced)
+        with _naming_bad_stages(subproblem):
+            self._factor = _make_factor(form, self._reduced)
         self._factorized: float | None = None
 
     def step(self, damping: float | None = None, *, refinements: int = 1) -> Step:
@@ -127,19 +142,13 @@ class Prepared:
         """
         if damping is not None:
             self._reduced = self._reduced.damped(damping)
-        try:
-            eta, w = self._solve(refinements)
-        except np.linalg.LinAlgError:
-            self.subproblem.check_finite()  # the likelier cause, and an error that names the stage
-            raise
-        if not np.isfinite(eta).all():
-            self.subproblem.check_finite()
-        du, dx, multipliers = self._reduced.recover(eta, w)
+        with _naming_bad_stages(self.subproblem):
+            self._refactor()
+            eta, w = self._reduced.solve(self._factor, refinements)
+            if not (np.isfinite(eta).all() and np.isfinite(w).all()):
+                raise np.linalg.LinAlgError("the step overflows: raise the damping or scale the problem")
+            du, dx, multipliers = self._reduced.recover(eta, w)
         return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
-
-    def _solve(self, refinements: int) -> tuple[Array, Array]:
-        self._refactor()
-        return self._reduced.solve(self._factor, refinements)
 
     def _refactor(self) -> None:
         ridge = self._reduced.subproblem.ridge
