@@ -1,8 +1,8 @@
 """Reference solutions of the least-squares subproblem in extended precision, sharing no code with the forms.
 
 * :func:`dense_step`: the whole problem written out as one matrix and solved by Householder QR in ``longdouble``.
-* :func:`refined_step`: for sizes where that matrix is out of reach, iterative refinement of any form's step on the optimality
-  conditions evaluated in ``longdouble``.
+* :func:`refined_step`: for sizes where that matrix is out of reach, iterative refinement of any form's step on the
+  optimality conditions evaluated in ``longdouble``.
 * :func:`optimality_residuals`: those conditions, from their definition.
 
 The numbers A, B, c, r are data: both references take them as exact.
@@ -37,8 +37,8 @@ def jacobians(stage):
 def least_squares_rows(sub):
     """(M, b, num_controls) with the subproblem = min 1/2 ||M z + b||^2, z stacking du, then the weighted slacks.
 
-    The slack e of a finite penalty is the variable, dx_{k+1} = A dx_k + B du_k + c_k - e / sqrt(beta_k) is substituted: the
-    same problem, and well scaled for any beta.  ``longdouble`` QR then has a dozen digits to spare.
+    The slack e of a finite penalty is the variable, dx_{k+1} = A dx_k + B du_k + c_k - e / sqrt(beta_k) is substituted:
+    the same problem, and well scaled for any beta.
     """
     samples = sub.num_samples
     slacks = [k for k, beta in enumerate(sub.penalty) if np.isfinite(beta)]

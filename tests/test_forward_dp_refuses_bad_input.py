@@ -1,0 +1,100 @@
+"""Input that cannot be solved is one clear error; non-finite data name the stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from subproblems import DENSE, GENERIC, INF, subproblem
+
+from ocp_nn import forward_dp
+from ocp_nn.linearize import DenseStage, GenericStage
+
+
+@pytest.fixture
+def sub():
+    return subproblem(DENSE["tanh, several outputs"], 5)
+
+
+def with_stage(sub, k, stage):
+    return replace(sub, stages=(*sub.stages[:k], stage, *sub.stages[k + 1 :]))
+
+
+def spoilt(sub, where, k, bad):
+    """The subproblem with one bad number in the data of stage k."""
+    stage = sub.stages[k]
+    if where == "gap" and k < len(sub.gaps):
+        gaps = tuple(gap.copy() for gap in sub.gaps)
+        gaps[k][1, -1] = bad
+        return replace(sub, gaps=gaps)
+    if where == "gap":
+        residual = sub.residual.copy()
+        residual[1, 0] = bad
+        return replace(sub, residual=residual)
+    if where == "control":
+        controls = tuple(u.copy() for u in sub.controls)
+        controls[k][0] = bad
+        return replace(sub, controls=controls)
+    if isinstance(stage, DenseStage):
+        x = stage.x.copy()
+        x[1, 0] = bad
+        return with_stage(sub, k, replace(stage, x=x))
+    b = np.array(stage.B)
+    b[1, 0, 0] = bad
+    return with_stage(sub, k, GenericStage(stage.layer, stage.x, stage.u, stage.A, b))
+
+
+@pytest.mark.parametrize("form", [*forward_dp.FORMS, "auto"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["gap", "control", "df/du"])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_non_finite_data_name_the_stage(sub, form, bad, where, k):
+    with pytest.raises(ValueError, match=f"stage {k}: non-finite values in its {where}"):
+        forward_dp.solve(spoilt(sub, where, k, bad), form)
+
+
+@pytest.mark.parametrize("form", forward_dp.FORMS)
+def test_non_finite_generic_stages_too(form):
+    sub = subproblem(GENERIC["residual block"], 5)
+    with pytest.raises(ValueError, match="stage 2: non-finite values in its df/du"):
+        forward_dp.solve(spoilt(sub, "df/du", 2, np.nan), form)
+
+
+def test_non_finite_weights_name_the_stage_that_uses_them(sub):
+    stage = sub.stages[1]
+    u = stage.u.copy()
+    u[2] = np.nan
+    with pytest.raises(ValueError, match="stage 1: non-finite values in its df/dx"):
+        forward_dp.solve(with_stage(sub, 1, replace(stage, u=u)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"penalty": (1.0, 0.0)}, r"penalties must lie in \(0, inf\], received \(1.0, 0.0\)"),
+        ({"penalty": (-1.0, INF)}, "penalties must lie in"),
+        ({"penalty": (1.0, float("nan"))}, "penalties must lie in"),
+        ({"penalty": (1.0,)}, "3 stages need 3 controls, 2 gaps and 2 penalties, received 3, 2 and 1"),
+        ({"weight_decay": 0.0, "damping": 0.0}, "with a positive sum, received 0.0 and 0.0"),
+        ({"weight_decay": -1.0, "damping": 2.0}, "must be >= 0"),
+        ({"damping": INF}, "must be >= 0 with a positive sum"),
+        ({"residual": np.zeros((5, 3))}, r"stage 2: expected a gap of shape \(5, 2\), received \(5, 3\)"),
+    ],
+)
+def test_malformed_subproblems(sub, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(sub, **changes)
+
+
+def test_unknown_forms(sub):
+    with pytest.raises(ValueError, match="unknown form 'kalman': expected 'auto' or one of information, covariance"):
+        forward_dp.solve(sub, "kalman")
+
+
+def test_a_failed_factorisation_says_so():
+    # 60 equal samples and no damping to speak of: the matrix of the dual form is singular to rounding
+    x = np.ones((60, 2))
+    sub = subproblem(DENSE["softplus"], 60, INF, weight_decay=1e-40, x=1e6 * x)
+    with pytest.raises(np.linalg.LinAlgError, match=r"not positive definite with rho \+ mu = 1.0e-40"):
+        forward_dp.solve(sub, "dual")
