@@ -19,11 +19,11 @@ __all__ = ["Cost", "chunk_size", "predict_cost"]
 # Sustained rates of one core: matrix products and factorisations, QR and small batched products, and bytes moved
 # by entrywise passes.  Measured with scripts/bench_forward_dp.py on one 2.x GHz core with AVX-512.
 BLAS_RATE = 40e9
-SMALL_RATE = 6e9
+SMALL_RATE = 15e9
 BYTE_RATE = 8e9
 
 # Jacobian rows worked on at a time by the primal form, in bytes.
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def _primal(sub: Subproblem, *, qr: bool) -> Cost:
     flops = samples * outputs * controls**2 + controls**3 / 3
     if qr:
         flops *= 2
-    moved = 8 * 2 * samples * outputs * controls
+    moved = 8 * 4 * samples * outputs * controls
     rate = BLAS_RATE / 2 if qr else BLAS_RATE
     return Cost(
         flops=flops + _sweep_flops(sub),
@@ -97,15 +97,14 @@ def _primal(sub: Subproblem, *, qr: bool) -> Cost:
 
 def _covariance(sub: Subproblem) -> Cost:
     samples, outputs = sub.residual.shape
-    flops, memory, largest = (samples * outputs) ** 3 / 3, 0.0, 0.0
+    flops, moved, largest = (samples * outputs) ** 3 / 3, 0.0, 0.0
     for k, stage in enumerate(sub.stages):
-        n, n_next = stage.num_inputs, stage.num_outputs
-        if k > 0:
-            flops += 2 * samples**2 * n_next * n * (n + n_next)
-            largest = max(largest, 8 * samples**2 * n_next * (n + n_next))
+        n, n_next = stage.num_inputs if k > 0 else 0, stage.num_outputs  # dx_0 = 0 carries no covariance
+        flops += 2 * samples**2 * n_next * n * (n + n_next)
         flops += samples**2 * (n_next if isinstance(stage, DenseStage) else 2 * n_next**2 * stage.num_controls)
-        memory += 8 * (samples * n_next) ** 2
-    return Cost(flops=flops, seconds=flops / SMALL_RATE + 4 * memory / BYTE_RATE, bytes=memory + largest)
+        moved += 4 * 8 * (samples * n_next) ** 2
+        largest = max(largest, 8 * samples**2 * (n**2 + n_next * n + n_next**2))
+    return Cost(flops=flops, seconds=flops / SMALL_RATE + moved / BYTE_RATE, bytes=largest)
 
 
 def _information(sub: Subproblem) -> Cost:

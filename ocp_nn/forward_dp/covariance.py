@@ -12,40 +12,42 @@ directly, and eta_K = S^-1 rhat.  Means and the backward pass are shared (:mod:`
 
 As in the dual form the code carries (rho + mu) P_k, so that nothing is divided by a tiny rho + mu.
 
-Cost: K N^2 n^3 + (N m)^3 / 3; memory K (N n)^2.  For teaching and small N: it shows every P_k, which the other forms
-never see.
+Cost: K N^2 n^3 + (N m)^3 / 3; memory (N n)^2.  For teaching and small N: :func:`predict_covariance` shows every P_k,
+which the other forms never see.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from .reduced import Reduced
+from .subproblem import Subproblem
 
 __all__ = ["CovarianceFactor", "predict_covariance"]
 
 Array = NDArray[np.float64]
 
 
-def predict_covariance(reduced: Reduced, ridge: float) -> list[Array]:
-    """``ridge`` times P_1..P_{K-1} and S, each (N, n, N, n), for rho + mu = ``ridge``."""
-    sub = reduced.subproblem
+def predict_covariance(subproblem: Subproblem, ridge: float) -> Iterator[Array]:
+    """``ridge`` times P_1, ..., P_{K-1} and S, one after the other, each (N, n, N, n), for rho + mu = ``ridge``."""
+    sub = subproblem
     samples = sub.num_samples
-    covariances: list[Array] = []
+    covariance: Array | None = None
     for stage, variance in zip(sub.stages, (*sub.slack_variance, 1.0), strict=True):
         width = stage.num_outputs
-        if covariances:
-            half = _left(stage.A, covariances[-1])
-            covariance = _left(stage.A, half.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1).copy()
-        else:
+        if covariance is None:
             covariance = np.zeros((samples, width, samples, width))
+        else:
+            half = _left(stage.A, covariance)
+            covariance = _left(stage.A, half.transpose(2, 3, 0, 1))  # A (A P)' = A P A', P being symmetric
         stage.add_control_gram(covariance)
         size = samples * width
         covariance.reshape(size, size)[np.diag_indices(size)] += ridge * variance
-        covariances.append(covariance)
-    return covariances
+        yield covariance
 
 
 def _left(a: Array, covariance: Array) -> Array:
@@ -70,10 +72,10 @@ class CovarianceFactor:
             If S is not positive definite in floating point (ridge too small).
         """
         self._ridge = ridge
-        self.covariances = predict_covariance(self._reduced, ridge)
         size = self._reduced.subproblem.residual.size
-        output = self.covariances[-1].reshape(size, size)
-        self._factor, info = lapack.dpotrf(output, lower=1, clean=0)
+        for covariance in predict_covariance(self._reduced.subproblem, ridge):
+            output = covariance
+        self._factor, info = lapack.dpotrf(output.reshape(size, size), lower=1, clean=0)
         if info != 0:
             raise np.linalg.LinAlgError(f"the output covariance is not positive definite with rho + mu = {ridge:.1e}")
 
