@@ -88,6 +88,10 @@ class SolverState:
         J at the rollout of the point's controls.
     newton : NewtonState or None
         Set once the second-order finish has begun.
+    restart_objective : float
+        The best objective at the last restart.
+    fruitless : int
+        Restarts in a row that did not improve the best objective.
     settled : bool
         Point and rollout agree and the objective has stopped falling.
     stalled : bool
@@ -109,6 +113,8 @@ class SolverState:
     stationarity: float = np.inf
     rollout_objective: float = np.inf
     newton: NewtonState | None = None
+    restart_objective: float = np.inf
+    fruitless: int = 0
     settled: bool = False
     stalled: bool = False
     outer: int = 0
@@ -171,10 +177,10 @@ def step(
     ``deadline`` is a ``time.perf_counter()`` value after which no further inner step is begun.
     """
     options = options or Options()
-    if state.newton is not None:
-        return _second_order(problem, state, state.newton, options)
-    if state.settled and _is_trapped(state, options):
+    if _wants_restart(state, options):
         state = _restarted(problem, state, options)
+    elif state.newton is not None:
+        return _second_order(problem, state, state.newton, options)
     elif state.settled and options.second_order:
         return _begin_second_order(problem, state)
     lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty)
@@ -214,13 +220,15 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
     """Why to stop, or None to go on.  (Time and interrupts are for the caller to watch.)"""
     options = options or Options()
     small = state.stationarity <= options.tolerance * max(1.0, state.point.objective)
-    if small and state.point.max_defect <= options.tolerance and not _is_trapped(state, options):
+    if state.outer >= options.max_outer:
+        return Status.OUTER_LIMIT
+    if _wants_restart(state, options):
+        return None
+    if small and state.point.max_defect <= options.tolerance:
         return Status.CONVERGED
     if state.newton is not None and state.newton.stalled:
         return Status.STALLED
-    if state.outer >= options.max_outer:
-        return Status.OUTER_LIMIT
-    if state.stalled and not options.second_order and not _is_trapped(state, options):
+    if state.stalled and not options.second_order:
         return Status.STALLED
     finite = [beta for beta in state.penalty if np.isfinite(beta)]
     if state.newton is None and finite and min(finite) >= options.max_penalty and not options.second_order:
@@ -280,6 +288,9 @@ def solve(
 # rollout before the defects close, which is what frees deep ReLU networks (scripts/deep_suite.py).
 _RESTART_SOFTER, _RESTART_PATIENCE = 10.0, 4
 
+# Restarts from a kink go on until this many in a row gain less than this fraction of the objective.
+_FRUITLESS_RESTARTS, _FRUITFUL_GAIN = 3, 0.01
+
 # Size of a restart's perturbation, relative to standard weights.
 _PERTURBATION = 0.5
 
@@ -317,8 +328,14 @@ def _reference_objective(problem: TrainingProblem, options: Options) -> float:
     return _rollout_objective(problem, fit_states(problem, options.seed))
 
 
-def _is_trapped(state: SolverState, options: Options) -> bool:
-    return state.best.objective > state.reference and state.restarts < options.max_restarts
+def _wants_restart(state: SolverState, options: Options) -> bool:
+    """Whether the run has ended in a trap, or at a kink that second-order steps cannot leave."""
+    if state.restarts >= options.max_restarts:
+        return False
+    trapped = state.settled and state.best.objective > state.reference
+    at_kink = state.newton is not None and state.newton.stalled and state.fruitless < _FRUITLESS_RESTARTS
+    not_stationary = state.stationarity > options.tolerance * max(1.0, state.best.objective)
+    return trapped or (at_kink and not_stationary)
 
 
 def _safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
@@ -369,6 +386,7 @@ def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -
         u + _PERTURBATION * rng.standard_normal(u.shape) / np.sqrt(layer.num_inputs)
         for layer, u in zip(problem.network.layers, base, strict=True)
     )
+    gained = state.best.objective < (1.0 - _FRUITFUL_GAIN) * state.restart_objective
     softer = tuple(beta / _RESTART_SOFTER for beta in _first_penalty(problem, options))
     fresh = init(problem, controls, replace(options, penalty="auto"))
     return replace(
@@ -380,7 +398,11 @@ def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -
         damping=fresh.damping,
         safeguard=fresh.safeguard,
         rollout_objective=fresh.rollout_objective,
+        newton=None,
+        settled=False,
         restarts=restarts,
+        restart_objective=state.best.objective,
+        fruitless=0 if gained else state.fruitless + 1,
     )
 
 
@@ -409,7 +431,7 @@ def _with_newton(problem: TrainingProblem, state: SolverState, newton: NewtonSta
         point=AugmentedLagrangian(problem, multipliers, single).at(controls, rollout.states),
         multipliers=multipliers,
         penalty=single,
-        best=Best(controls, newton.objective),
+        best=state.best.better(Best(controls, newton.objective)),
         stationarity=float(np.linalg.norm(newton.gradient)),
         rollout_objective=newton.objective,
         newton=newton,
