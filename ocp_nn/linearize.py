@@ -202,8 +202,9 @@ class DenseStage:
 
     def add_output_gram(self, psi: Array, gram: Array) -> None:
         # B B' is a Kronecker product, so (Psi B)(Psi B)' = (x x' + 1) o (E E'), entry by entry
-        inputs = np.ones((self.num_samples, self.num_inputs + 1))
+        inputs = np.empty((self.num_samples, self.num_inputs + 1))
         inputs[:, :-1] = self.x
+        inputs[:, -1] = 1.0
         _add_gram(gram, self._scaled(psi), inputs)
 
     def add_control_gram(self, covariance: Array) -> None:

@@ -50,8 +50,8 @@ class DualFactor:
         samples, outputs = self._reduced.subproblem.residual.shape
         np.copyto(self._matrix, self.kernel)
         blocks = self._matrix.reshape(samples, outputs, samples, outputs)
-        index = np.arange(samples)
-        blocks[index, :, index, :] += ridge * self._reduced.noise
+        diagonal = np.einsum("iaib->iab", blocks)  # a view
+        diagonal += ridge * self._reduced.noise
         # the lower triangle in row-major order is the upper one in LAPACK's column-major order
         _, info = lapack.dpotrf(self._matrix.T, lower=0, overwrite_a=1, clean=0)
         if info != 0:

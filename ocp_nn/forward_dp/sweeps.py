@@ -101,7 +101,8 @@ class Batch:
     def noise(self) -> Array:
         """Sigma, (N, m, m)."""
         samples, m = self.gaps[-1].shape
-        noise = np.tile(np.eye(m), (samples, 1, 1))
+        noise = np.zeros((samples, m, m))
+        noise += np.eye(m)
         for psi, variance in zip(self.output_sensitivities[:-1], self.slack_variance, strict=True):
             if variance > 0:
                 noise += variance * (psi @ psi.transpose(0, 2, 1))
