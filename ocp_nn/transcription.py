@@ -196,6 +196,35 @@ class NLP:
             )
         return tuple(reversed(costates))
 
+    def stationarity(self, trajectory: Trajectory) -> float:
+        """Largest entry of the Lagrangian's gradient in the variables; at a bound, only what points inwards counts.
+
+        Raises
+        ------
+        ValueError
+            If the trajectory has no multipliers although the program has constraints.
+        """
+        if trajectory.multipliers is None and self.nodes:
+            raise ValueError("stationarity needs multipliers, received a trajectory without: see TrainingProblem.lift")
+        x = self.pack(trajectory)["x0"]
+        gradient = self._lagrangian_gradient(trajectory)
+        gradient[(x <= self.bounds["lbx"]) & (gradient > 0)] = 0.0
+        gradient[(x >= self.bounds["ubx"]) & (gradient < 0)] = 0.0
+        return float(np.abs(gradient).max())
+
+    def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
+        lam_g = self.pack(trajectory).get("lam_g0", np.zeros(0))
+        stages, residual = self._linearize(trajectory.controls, trajectory.states)
+        costates = self._costates(stages, lam_g, residual)
+        decay, parts = self.training.weight_decay, []
+        for block in self.variables:
+            k, stage = block.stage, stages[block.stage]
+            if block.kind == "control":
+                parts.append(stage.transpose_control(costates[k]) + decay * trajectory.controls[k])
+            else:
+                parts.append(stage.transpose_state(costates[k]) - costates[k - 1])
+        return _join(parts)
+
     def guess(self, seed: int = 0) -> Trajectory:
         """Standard weights and their rollout.  Any other trajectory will do as well: a guess need not be feasible."""
         return self.training.rollout(self.training.network.init_controls(seed))
