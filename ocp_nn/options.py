@@ -38,6 +38,8 @@ class Options:
         See ``inner_accuracy``.
     max_inner : int
         Gauss-Newton steps per outer iteration.
+    max_steps : int
+        Gauss-Newton steps in all.
     max_outer : int
         Outer iterations, second-order iterations included.
     time_limit : float
@@ -79,6 +81,7 @@ class Options:
     inner_tolerance: float = 0.1
     inner_decay: float = 0.5
     max_inner: int = 5
+    max_steps: int = 100_000
     max_outer: int = 2000
     time_limit: float = np.inf
     penalty: str | float | Sequence[float] = "auto"
@@ -109,7 +112,7 @@ class Options:
             _above(name, getattr(self, name), 0.0)
         for name in ("max_penalty", "max_memory"):
             _above(name, getattr(self, name), 0.0)
-        for name, least in (("max_inner", 1), ("max_outer", 0), ("max_restarts", 0), ("seed", 0)):
+        for name, least in (("max_inner", 1), ("max_steps", 0), ("max_outer", 0), ("max_restarts", 0), ("seed", 0)):
             value = getattr(self, name)
             if not (isinstance(value, int | np.integer) and value >= least):
                 raise ValueError(f"{name} must be an integer >= {least}, received {value!r}")

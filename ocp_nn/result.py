@@ -46,7 +46,7 @@ class Status(Enum):
 _SENTENCES: dict[Status, tuple[str, str]] = {
     Status.CONVERGED: ("Stationarity and defects are within the tolerance.", ""),
     Status.OUTER_LIMIT: ("The limit on outer iterations was reached.", "Raise max_outer or loosen tolerance."),
-    Status.INNER_LIMIT: ("The limit on inner steps was reached.", "Raise max_inner or loosen tolerance."),
+    Status.INNER_LIMIT: ("The limit on Gauss-Newton steps was reached.", "Raise max_steps or loosen tolerance."),
     Status.TIME_LIMIT: ("The time limit was reached.", "Raise time_limit or loosen tolerance."),
     Status.PENALTY_LIMIT: (
         "The penalty reached its largest value with defects still open.",
@@ -91,7 +91,7 @@ class Record:
     penalty : float
         Largest finite beta_k; infinite where every state is eliminated.
     steps : int
-        Linear least-squares problems (IPOPT: KKT systems) solved in this row.
+        Linear least-squares problems (IPOPT: KKT systems) solved so far.
     seconds : float
         Since the start of the solve.
     """
@@ -133,6 +133,8 @@ class Result:
         Work done: ``outer`` iterations, ``gauss_newton`` steps, ...
     seconds : float
     solver : str
+    state : object or None
+        Where our solver stopped: ``solve(problem, result.state)`` goes on from it.
     """
 
     status: Status
@@ -146,6 +148,7 @@ class Result:
     solver: str
     history: tuple[Record, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    state: object | None = None
 
     @property
     def success(self) -> bool:

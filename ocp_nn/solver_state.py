@@ -1,0 +1,123 @@
+"""What the outer loop carries from one iteration to the next, and the two loops it alternates between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .gauss_newton import Damping, Point
+from .newton import NewtonState
+from .result import Record
+
+__all__ = ["Best", "SolverState", "record"]
+
+Array = NDArray[np.float64]
+Arrays = tuple[Array, ...]
+
+_COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restarts")
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """A rollout, by its controls, and its objective."""
+
+    controls: Arrays
+    objective: float
+
+    def better(self, other: Best) -> Best:
+        """The one with the lower objective."""
+        return other if other.objective < self.objective else self
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """State of the outer loop; immutable, so that any of them can be kept and gone on from.
+
+    Attributes
+    ----------
+    point : Point
+        Controls and states.
+    multipliers : tuple of K - 1 arrays
+        lambda_{k+1} of the defects d_k.
+    penalty : tuple of K - 1 floats
+        beta_k.
+    violation : tuple of K - 1 floats
+        ||d_k|| after the last outer iteration.
+    damping : Damping
+    best : Best
+        The best rollout of the solve.
+    safeguard : Best
+        The best rollout since the last restart: no subproblem starts above it.
+    start : tuple of K arrays
+        The controls the solve started from.
+    reference : float
+        J of the state-trajectory initialisation, untrained; infinite where there is none.
+    stationarity : float
+        2-norm of the gradient of the Lagrangian.
+    rollout_objective : float
+        J at the rollout of the point's controls.
+    newton : NewtonState or None
+        Set once the second-order finish has begun.
+    settled : bool
+        Point and rollout agree and the objective has stopped falling.
+    stalled : bool
+        No step decreases L_beta in floating point.
+    restart_objective : float
+        The best objective at the last restart.
+    fruitless : int
+        Restarts in a row that hardly improved it.
+    outer : int
+    counts : dict
+        Work so far.
+    """
+
+    point: Point
+    multipliers: Arrays
+    penalty: tuple[float, ...]
+    violation: tuple[float, ...]
+    damping: Damping
+    best: Best
+    safeguard: Best
+    start: Arrays
+    reference: float = np.inf
+    stationarity: float = np.inf
+    rollout_objective: float = np.inf
+    newton: NewtonState | None = None
+    settled: bool = False
+    stalled: bool = False
+    restart_objective: float = np.inf
+    fruitless: int = 0
+    outer: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
+
+    @property
+    def phase(self) -> str:
+        """What the last step did."""
+        if self.newton is not None:
+            return "second order"
+        return "single shooting" if np.isinf(self.penalty).all() else "augmented Lagrangian"
+
+    def added(self, **more: int) -> dict[str, int]:
+        """The counts with more work added."""
+        return {name: number + more.get(name, 0) for name, number in self.counts.items()}
+
+    def is_stationary(self, tolerance: float) -> bool:
+        """Whether the gradient is within the tolerance, relative to max(1, J)."""
+        return self.stationarity <= tolerance * max(1.0, self.point.objective)
+
+
+def record(state: SolverState, seconds: float) -> Record:
+    """The row of the history for a state."""
+    return Record(
+        iteration=state.outer,
+        phase=state.phase,
+        objective=state.point.objective,
+        rollout_objective=state.rollout_objective,
+        max_defect=state.point.max_defect,
+        stationarity=state.stationarity,
+        penalty=max(state.penalty, default=np.inf),
+        steps=state.counts["least_squares"] + state.counts["newton"],
+        seconds=seconds,
+    )
