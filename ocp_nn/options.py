@@ -92,7 +92,7 @@ class Options:
     damping: float = 1e-2
     globalisation: str = "levenberg-marquardt"
     second_order: bool = True
-    max_restarts: int = 20
+    max_restarts: int = 40
     form: str = "auto"
     max_memory: float = 4 * 2**30
 
