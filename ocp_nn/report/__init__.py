@@ -13,13 +13,16 @@ from .figures import (
     predictions_figure,
 )
 from .files import atomic_write, write_figure, write_history, write_json, write_model
+from .summary import Fit, final_table, summarize, write_fit
 from .tables import format_number, format_table, history_header, history_row, problem_line
 
 __all__ = [
+    "Fit",
     "atomic_write",
     "convergence_figure",
     "environment",
     "environment_line",
+    "final_table",
     "format_number",
     "format_table",
     "history_header",
@@ -31,7 +34,9 @@ __all__ = [
     "plot_residuals",
     "predictions_figure",
     "problem_line",
+    "summarize",
     "write_figure",
+    "write_fit",
     "write_history",
     "write_json",
     "write_model",

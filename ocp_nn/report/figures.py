@@ -7,6 +7,7 @@ only when something is drawn, and its global state (pyplot, rcParams) is left al
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +46,27 @@ def _axes(ax: Axes | None) -> Axes:
     return Figure(figsize=(6.4, 3.6), layout="constrained").add_subplot()
 
 
-def _steps(history: Sequence[Record]) -> list[int]:
-    """Gauss-Newton steps done at the end of each record."""
-    return [int(n) for n in np.cumsum([record.steps for record in history])]
+# Markers closer together than this many to a curve would merge into a band.
+_MAX_MARKERS = 40
+
+
+def _stride(history: Sequence[Record]) -> int:
+    """Outer iterations from one marker to the next."""
+    return max(1, -(-len(history) // _MAX_MARKERS))
 
 
 def _line(ax: Axes, history: Sequence[Record], values: Sequence[float | None], **style: Any) -> None:
-    """A curve over Gauss-Newton steps with a marker at each record; what a logarithm cannot show is left out."""
-    points = [(s, v) for s, v in zip(_steps(history), values, strict=True) if v is not None and 0 < v < np.inf]
+    """A curve over steps with markers at the records; what a logarithm cannot show is left out."""
+    points = [(r.steps, v) for r, v in zip(history, values, strict=True) if v is not None and 0 < v < np.inf]
     if points:
-        ax.plot(*zip(*points, strict=True), markersize=4, linewidth=1.4, **style)
+        ax.plot(*zip(*points, strict=True), markersize=4, linewidth=1.4, markevery=_stride(history), **style)
+
+
+def _mark_finish(ax: Axes, history: Sequence[Record]) -> None:
+    """A vertical line where the phase changes for the last time."""
+    changes = [b for a, b in itertools.pairwise(history) if a.phase != b.phase]
+    if changes:
+        ax.axvline(changes[-1].steps, color=GREY, linestyle="-.", linewidth=1.0, label=f"{changes[-1].phase} from here")
 
 
 def _finish(ax: Axes, ylabel: str) -> Axes:
@@ -68,18 +80,19 @@ def _finish(ax: Axes, ylabel: str) -> Axes:
 
 
 def plot_objective(history: Sequence[Record], ax: Axes | None = None) -> Axes:
-    """The objective at the iterate and at its rollout, over Gauss-Newton steps."""
+    """The objective at the iterate and at its rollout, over steps."""
     ax = _axes(ax)
     rollout = [record.rollout_objective for record in history]
     _line(
         ax, history, rollout, color=ORANGE, linestyle="--", marker="s", label="at its rollout", markerfacecolor="none"
     )
     _line(ax, history, [record.objective for record in history], color=BLUE, marker="o", label="at the iterate")
+    _mark_finish(ax, history)
     return _finish(ax, "objective J")
 
 
 def plot_convergence(history: Sequence[Record], ax: Axes | None = None, tolerance: float | None = None) -> Axes:
-    """The largest defect and the stationarity residual, over Gauss-Newton steps."""
+    """The largest defect and the stationarity residual, over steps."""
     ax = _axes(ax)
     _line(ax, history, [r.max_defect for r in history], color=RED, linestyle="--", marker="v", label="largest defect")
     _line(ax, history, [r.stationarity for r in history], color=BLACK, marker="o", label="stationarity")
@@ -89,7 +102,7 @@ def plot_convergence(history: Sequence[Record], ax: Axes | None = None, toleranc
 
 
 def plot_penalty(history: Sequence[Record], ax: Axes | None = None) -> Axes:
-    """The largest finite penalty, over Gauss-Newton steps."""
+    """The largest finite penalty, over steps."""
     ax = _axes(ax)
     _line(ax, history, [r.penalty for r in history], color=GREEN, marker="D", drawstyle="steps-post")
     if not ax.lines:
@@ -106,7 +119,9 @@ def convergence_figure(history: Sequence[Record], title: str = "", tolerance: fl
     plot_objective(history, top)
     plot_convergence(history, middle, tolerance)
     plot_penalty(history, bottom)
-    bottom.set_xlabel("Gauss-Newton steps (a marker is an outer iteration)")
+    stride = _stride(history)
+    marker = "a marker is an outer iteration" if stride == 1 else f"markers: every {stride} outer iterations"
+    bottom.set_xlabel(f"Gauss-Newton and Newton steps ({marker})")
     top.set_title(title)
     return figure
 

@@ -15,12 +15,15 @@ __all__ = ["format_number", "format_table", "history_header", "history_row", "pr
 _HISTORY_COLUMNS = (
     ("outer", 5),
     ("objective", 13),
-    ("max defect", 11),
-    ("stationarity", 13),
+    ("max defect", 12),
+    ("stationarity", 14),
     ("penalty", 9),
-    ("steps", 6),
-    ("seconds", 8),
+    ("steps", 7),
+    ("seconds", 9),
 )
+
+# What each phase of the solver is called in the last column.
+_PHASES = {"augmented Lagrangian": "AL", "single shooting": "GN", "second order": "Newton"}
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
@@ -54,21 +57,22 @@ def _looks_numeric(cell: str) -> bool:
 
 def history_header() -> str:
     """Headings over :func:`history_row`."""
-    return "".join(name.rjust(width) for name, width in _HISTORY_COLUMNS)
+    return "".join(name.rjust(width) for name, width in _HISTORY_COLUMNS) + "  phase"
 
 
 def history_row(record: Record) -> str:
     """One outer iteration in one line."""
     cells = (
         str(record.iteration),
-        format_number(record.objective, 8),
+        format_number(record.objective, 6),
         f"{record.max_defect:.2e}",
         f"{record.stationarity:.2e}",
         f"{record.penalty:.1e}" if np.isfinite(record.penalty) else "inf",
         str(record.steps),
         f"{record.seconds:.2f}",
     )
-    return "".join(cell.rjust(width) for cell, (_, width) in zip(cells, _HISTORY_COLUMNS, strict=True))
+    numbers = "".join(cell.rjust(width) for cell, (_, width) in zip(cells, _HISTORY_COLUMNS, strict=True))
+    return f"{numbers}  {_PHASES.get(record.phase, record.phase)}"
 
 
 def problem_line(name: str, problem: TrainingProblem, shooting: str = "multiple") -> str:

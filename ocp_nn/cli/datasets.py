@@ -1,0 +1,26 @@
+"""``ocp-nn datasets``: what can be trained on."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..data import describe_builtin
+from ..report import format_table
+
+__all__ = ["register", "run"]
+
+_FILES = """\
+Any delimited text file with a header works too (name the column to predict with --target), and so does any folder
+with data.txt (numbers, no header), index_features.txt and index_target.txt (0-based columns)."""
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser("datasets", help="list the data sets that need no file")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    print(format_table(("name", "what it is"), describe_builtin()))
+    print(f"\n{_FILES}")
+    return 0
