@@ -17,7 +17,7 @@ from .subproblem import Subproblem
 __all__ = ["Cost", "chunk_size", "predict_cost"]
 
 # Sustained rates of one core: matrix products and factorisations, QR and small batched products, and bytes moved
-# by entrywise passes.  Measured with scripts/bench_forward_dp.py on one 2.x GHz core with AVX-512.
+# by entrywise passes.  Measured with scripts/bench_forward_dp.py on one core with AVX-512.
 BLAS_RATE = 40e9
 SMALL_RATE = 15e9
 BYTE_RATE = 8e9
