@@ -38,6 +38,9 @@ Initial = Trajectory | Sequence[Array] | None
 
 HESSIANS = ("exact", "gauss-newton", "limited-memory")
 
+# IPOPT knows these; all but the first two need libraries that are not in CasADi's wheel.
+LINEAR_SOLVERS = ("mumps", "spral", "ma27", "ma57", "ma77", "ma86", "ma97", "pardiso", "custom")
+
 
 @dataclass(frozen=True, kw_only=True)
 class IpoptOptions:
@@ -81,7 +84,10 @@ class IpoptOptions:
             raise ValueError(f"time_limit must be positive, received {self.time_limit!r}")
         if self.max_iterations < 0:
             raise ValueError(f"max_iterations must be >= 0, received {self.max_iterations!r}")
-        if "ma97" in (self.linear_solver, self.ipopt.get("linear_solver")):
+        linear_solver = self.ipopt.get("linear_solver", self.linear_solver)
+        if linear_solver not in LINEAR_SOLVERS:
+            raise ValueError(f"linear_solver must be one of {', '.join(LINEAR_SOLVERS)}, received {linear_solver!r}")
+        if linear_solver == "ma97":
             raise ValueError(
                 "linear_solver 'ma97' ends the process where its library is missing: use 'mumps' or 'spral'"
             )
@@ -294,7 +300,7 @@ def _history(nlp: NLP, iterations: Mapping[str, Sequence[float]], watch: Iterati
             max_defect=float(inf_pr),
             stationarity=float(inf_du),
             penalty=float("nan") if nlp.nodes else float("inf"),
-            steps=min(i, 1),
+            steps=i,
             seconds=seconds,
         )
         for i, (objective, inf_pr, inf_du, rollout, seconds) in enumerate(rows)
