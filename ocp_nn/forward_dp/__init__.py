@@ -8,7 +8,8 @@ The cost-to-arrive V_k is a quadratic; it can be carried forward as
 * ``primal``: only what depends on the controls, P x P (:mod:`.primal`), good when P < N m and streamed over samples;
   ``primal_qr`` is the same by orthogonal transformations.
 
-All are algebraically equal, and all share the forward mean recursion and the backward sweep of :mod:`.reduced`.
+All are algebraically equal, and all share the forward means and the backward sweep of :mod:`.sweeps`, so that a form is
+no more than a way to factorise the reduced problem of :mod:`.reduced`.
 ``form="auto"`` takes the one that :mod:`.cost` predicts to be fastest within the memory allowed.
 """
 
