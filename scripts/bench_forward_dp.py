@@ -2,9 +2,11 @@
 
     python scripts/bench_forward_dp.py [--quick] [--json FILE] [--output FOLDER]
 
-Everything runs on one BLAS thread.  ``milliseconds`` is the linear algebra of one step (prepare and step, without
-refinement); evaluating the stages and their sensitivities is timed beside it.  ``blas_ratio`` compares with bare BLAS
-products (at the form's own shapes) and the Cholesky factorisation that hold the same operations, timed in the same run.
+Everything runs on one BLAS thread, and times are those of the processor: other programs on the machine disturb them
+little.  ``milliseconds`` is the linear algebra of one step (prepare and step, without refinement); evaluating the
+stages and their sensitivities is timed beside it.  ``blas_ratio`` compares with bare BLAS products (at the form's own
+shapes) and the Cholesky factorisation that hold the same operations, timed in the same run.  ``peak_bytes`` is working
+memory, beside the subproblem and the step returned.
 ``relative_error`` is against extended precision, of the step that was timed; ``refined_error`` after the one round of
 refinement that ``forward_dp.solve`` makes by default.
 """
@@ -93,11 +95,11 @@ def instance(case: Case) -> Instance:
 
 def best_milliseconds(work: Callable[[], object], repeats: int = 20) -> float:
     """The shortest of some runs, after one to warm up where it is short."""
-    best, start = INF, time.perf_counter()
+    best, start = INF, time.process_time()
     for k in range(repeats + 1):
-        begin = time.perf_counter()
+        begin = time.process_time()
         work()
-        now = time.perf_counter()
+        now = time.process_time()
         if k > 0 or now - begin > BUDGET / 2:
             best = min(best, now - begin)
         if now - start > BUDGET and best < INF:
@@ -118,6 +120,18 @@ def fresh(made: Instance) -> Subproblem:
     for stage in stages:
         _ = stage.slope
     return replace(made.subproblem, stages=stages)
+
+
+def traced(sub: Subproblem, form: str) -> tuple[forward_dp.Step, int]:
+    """A step, and the largest working memory on the way: bytes beside the subproblem and the step itself."""
+    tracemalloc.start()
+    prepared = forward_dp.prepare(sub, form)
+    of_prepare = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    step = prepared.step(refinements=0)
+    of_step = tracemalloc.get_traced_memory()[1] - sum(a.nbytes for a in (*step.states, *step.multipliers))
+    tracemalloc.stop()
+    return step, max(of_prepare, of_step)
 
 
 # --- bare BLAS ---------------------------------------------------------------------------------------------------
@@ -200,10 +214,7 @@ class Bench:
             lambda: forward_dp.prepare(fresh(made), form).step(refinements=0)
         ) - best_milliseconds(lambda: fresh(made))
         prepare = best_milliseconds(lambda: forward_dp.prepare(sub, form))
-        tracemalloc.start()
-        step = forward_dp.prepare(fresh(made), form).step(refinements=0)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        step, peak = traced(fresh(made), form)
         bare = bare_milliseconds(case, sub, form, prediction.flops)
         record = {
             "form": form,
@@ -232,9 +243,10 @@ class Bench:
     def grow(self, form: str, variable: str, cases: Iterable[Case], *, key: str = "milliseconds") -> None:
         """Measure cases that differ in one variable and fit the exponent."""
         records = [self.measure(case, form, check=False) for case in cases]
-        sizes = np.log([record[variable] for record in records])
-        value = float(np.polyfit(sizes, np.log([record[key] for record in records]), 1)[0])
-        self.exponents.append({"form": form, "variable": variable, "value": value, "of": key})
+        sizes, times = [record[variable] for record in records], [record[key] for record in records]
+        value = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
+        measured = {"of": key, "sizes": sizes, "milliseconds": times}
+        self.exponents.append({"form": form, "variable": variable, "value": value, **measured})
         print(f"  {form}: {key} grows as {variable}^{value:.2f}")
 
     def against_ipopt(self, case: Case, variants: list[str]) -> None:
@@ -260,7 +272,7 @@ class Bench:
         mean = np.concatenate(sub.mean_controls)
         for name, peer in PEERS.items():
             try:
-                milliseconds, w = peer(program)
+                milliseconds, w = min((peer(program) for _ in range(3)), key=lambda timed: timed[0])
             except RuntimeError as failure:
                 print(f"  {name}: does not run ({str(failure).splitlines()[0]})")
                 continue
@@ -275,12 +287,15 @@ class Bench:
 
     def table_of_errors(self) -> None:
         """Errors of every form over penalties and weights, before and after one refinement."""
-        print("\nrelative error without / with one refinement, N = 20, 1-5-5-1")
+        print("\nrelative error without / with one refinement, N = 20, 1-5-5-1, gaps and residual of order one")
+        rng = np.random.default_rng(0)
         print(f"{'beta':>8} {'rho':>8}" + "".join(f"{form:>20}" for form in forward_dp.FORMS))
         for weight_decay in (1e-3, 1e-8):
             for penalty in (1e-2, 1.0, 1e4, 1e8, 1e12, INF):
                 case = Case(num_samples=20, depth=2, width=5, penalty=penalty, weight_decay=weight_decay)
                 sub = instance(case).subproblem
+                gaps = tuple(rng.standard_normal(gap.shape) for gap in sub.gaps)
+                sub = replace(sub, gaps=gaps, residual=rng.standard_normal(sub.residual.shape))
                 exact = dense_step(sub)
                 cells = []
                 for form in forward_dp.FORMS:
@@ -319,9 +334,9 @@ def million_here() -> None:
     with threadpool_limits(1):
         made = instance(MILLION)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        start = time.perf_counter()
+        start = time.process_time()
         step = forward_dp.prepare(made.subproblem).step(refinements=0)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     print(
         json.dumps(
             {
@@ -355,7 +370,7 @@ def growth(bench: Bench, quick: bool) -> None:
     bench.grow("dual", "num_samples", samples, key="prepare_milliseconds")
     bench.grow("dual", "num_samples", samples)
     bench.grow("dual", "width", [replace(dual, width=dual.width * n) for n in widths])
-    bench.grow("primal", "depth", [replace(primal, depth=depth) for depth in depths])
+    bench.grow("primal", "depth", [replace(primal, depth=depth) for depth in (2, 4, 8, 16)])
     bench.grow("primal", "num_samples", [replace(primal, num_samples=primal.num_samples * n) for n in widths])
     bench.grow("primal", "width", [replace(primal, width=8 * n) for n in widths])
 
@@ -375,6 +390,7 @@ def run(quick: bool) -> Bench:
         bench.against_ipopt(Case(num_samples=100, depth=4, width=10), list(IPOPT_VARIANTS))
         bench.against_ipopt(Case(num_samples=200, depth=4, width=10), ["mumps METIS"])
         bench.against_ipopt(Case(num_samples=400, depth=4, width=10), ["mumps METIS"])
+        bench.against_ipopt(Case(num_samples=1000, depth=4, width=10), ["mumps METIS"])
         bench.against_ipopt(Case(num_samples=100, depth=4, width=15), ["mumps METIS"])
     print("\ntargets")
     bench.measure(Case(num_samples=1000, depth=4, width=20), "dual")
@@ -395,25 +411,23 @@ def run(quick: bool) -> Bench:
 
 
 def draw(bench: Bench, path: Path) -> None:
-    """Milliseconds against samples, depth and width, log-log."""
+    """Milliseconds against samples, depth and width, log-log, with the fitted exponents."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     variables = ("num_samples", "depth", "width")
     for axes, variable in zip(figure.subplots(1, 3, sharey=True), variables, strict=True):
-        others = [name for name in variables if name != variable]
-        for form in forward_dp.FORMS:
-            groups: dict[tuple, dict[int, float]] = {}
-            for record in bench.records:
-                if record["form"] == form:
-                    key = tuple(record[name] for name in others)
-                    groups.setdefault(key, {})[record[variable]] = record["milliseconds"]
-            longest = max(groups.values(), key=len, default={})
-            if len(longest) > 2:
-                axes.loglog(*zip(*sorted(longest.items()), strict=True), marker="o", label=form)
+        for fit in bench.exponents:
+            if fit["variable"] == variable and fit["of"] == "milliseconds":
+                label = f"{fit['form']}: exponent {fit['value']:.2f}"
+                axes.loglog(fit["sizes"], fit["milliseconds"], marker="o", label=label)
+        axes.set_xscale("log", base=2 if variable != "num_samples" else 10)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(variable.removeprefix("num_"))
         axes.grid(True, which="both", alpha=0.3)
-        axes.legend()
+        axes.legend(fontsize="small")
     figure.axes[0].set_ylabel("milliseconds, one thread")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
