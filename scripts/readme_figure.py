@@ -1,0 +1,103 @@
+"""Makes docs/deep_sigmoid.png, the figure of the README.
+
+    python scripts/readme_figure.py [--out docs/deep_sigmoid.png] [--seed 0]
+
+Ten sigmoid layers of five units on sin(2x) + noise, all from the same standard random weights: multiple shooting by the
+augmented Lagrangian against the same Gauss-Newton steps with the states eliminated (single shooting, the landscape that
+back-propagation sees), and L-BFGS on the back-propagated gradient.  The start is deliberately not the solver's default
+one, which fits a guess of the states first and so spares every method the plateau.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+import ocp_nn
+from ocp_nn.data import load_dataset
+from ocp_nn.report import write_figure
+from ocp_nn.report.figures import BLACK, BLUE, GREEN, GREY, RED
+
+Array = NDArray[np.float64]
+HIDDEN, WEIGHT_DECAY = [5] * 10, 1e-3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/deep_sigmoid.png"))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    data = load_dataset("sin2x")
+    network = ocp_nn.Network.mlp([1, *HIDDEN, 1], activation="sigmoid")
+    problem = ocp_nn.TrainingProblem(network, data.x, data.y, WEIGHT_DECAY)
+    start = network.init_controls(args.seed)
+    solutions = {
+        "multiple shooting, augmented Lagrangian": gauss_newton(problem, start, "multiple", args.seed),
+        "single shooting, Gauss-Newton": gauss_newton(problem, start, "single", args.seed),
+        "single shooting, L-BFGS": lbfgs(problem, start),
+    }
+    for name, (controls, _) in solutions.items():
+        print(f"{name:42s} MSE {np.mean((network.predict(controls, data.x) - data.y) ** 2):.4f}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_figure(args.out, figure_of(problem, solutions), dpi=130)
+
+
+def gauss_newton(
+    problem: ocp_nn.TrainingProblem, start: tuple[Array, ...], shooting: str, seed: int
+) -> tuple[tuple[Array, ...], Array]:
+    """Controls, and best objective of a rollout over the steps."""
+    options = ocp_nn.Options(shooting=shooting, seed=seed, max_restarts=0, time_limit=60)
+    result = ocp_nn.solve(problem, start, options=options)
+    steps = [record.steps for record in result.history]
+    objective = np.minimum.accumulate([record.rollout_objective or record.objective for record in result.history])
+    return result.trajectory.controls, np.column_stack([steps, objective])
+
+
+def lbfgs(problem: ocp_nn.TrainingProblem, start: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+    """SciPy's L-BFGS on the back-propagated gradient."""
+    objectives: list[float] = []
+
+    def value_and_gradient(flat: Array) -> tuple[float, Array]:
+        trajectory = problem.rollout(problem.network.split(flat))
+        objectives.append(problem.objective(trajectory))
+        return objectives[-1], np.concatenate(problem.adjoints(trajectory).gradient)
+
+    options = {"maxiter": 5000, "maxfun": 20000, "ftol": 0.0, "gtol": 1e-9}
+    solution = minimize(value_and_gradient, np.concatenate(start), jac=True, method="L-BFGS-B", options=options)
+    curve = np.column_stack([1 + np.arange(len(objectives)), np.minimum.accumulate(objectives)])
+    return problem.network.split(solution.x), curve
+
+
+STYLES = ((BLUE, "-", "o"), (RED, "--", "s"), (GREEN, ":", "^"))
+
+
+def figure_of(problem: ocp_nn.TrainingProblem, solutions: dict[str, tuple[tuple[Array, ...], Array]]) -> Figure:
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(problem.x, problem.y, ".", color=GREY, markersize=4, label="data")
+    grid = np.linspace(-3, 3, 200)[:, None]
+    for (name, (controls, curve)), (color, line, marker) in zip(solutions.items(), STYLES, strict=True):
+        left.plot(grid, problem.network.predict(controls, grid), color=color, linestyle=line, linewidth=1.8, label=name)
+        right.plot(*curve.T, color=color, linestyle=line, marker=marker, markersize=4, markevery=0.15, label=name)
+    finish(left, "input x", "output", "ten sigmoid layers of five units")
+    finish(right, "steps (L-BFGS: evaluations)", "objective at the rollout", "the same random weights at the start")
+    right.set(xscale="log", yscale="log")
+    right.legend(frameon=False, fontsize="small", loc="lower left")
+    return figure
+
+
+def finish(ax: Axes, x: str, y: str, title: str) -> None:
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.set_title(title, fontsize="medium", color=BLACK)
+    ax.grid(True, alpha=0.3)
+
+
+if __name__ == "__main__":
+    main()
