@@ -45,12 +45,12 @@ class Confirmation:
     result: Result
 
 
-def cold_start(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float | None = None) -> Result:
+def cold_start(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float = np.inf) -> Result:
     """IPOPT, single shooting, exact Hessian, from given weights."""
     return _single_shooting(problem, controls, time_limit)
 
 
-def confirm(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float | None = None) -> Confirmation:
+def confirm(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float = np.inf) -> Confirmation:
     """IPOPT, single shooting, exact Hessian, from the controls of a solution.
 
     Parameters
@@ -68,7 +68,6 @@ def confirm(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: 
     return Confirmation(confirmed=confirmed, relative_change=change, result=result)
 
 
-def _single_shooting(problem: TrainingProblem, controls: Sequence[Array], time_limit: float | None) -> Result:
-    limits = {} if time_limit is None else {"time_limit": time_limit}
-    initial = problem.rollout(controls)
-    return solve_ipopt(single_shooting(problem), initial, options=IpoptOptions(hessian="exact", **limits))
+def _single_shooting(problem: TrainingProblem, controls: Sequence[Array], time_limit: float) -> Result:
+    options = IpoptOptions(hessian="exact", time_limit=time_limit)
+    return solve_ipopt(single_shooting(problem), problem.rollout(controls), options=options)

@@ -26,7 +26,9 @@ from threadpoolctl import threadpool_limits
 from ocp_nn import Network, TrainingProblem, gauss_newton
 from ocp_nn.forward_dp import Prepared
 from ocp_nn.gauss_newton import AugmentedLagrangian, Damping, Point, minimise
+from ocp_nn.ipopt import IpoptOptions, solve_ipopt
 from ocp_nn.report import environment_line, format_table
+from ocp_nn.transcription import multiple_shooting
 
 # The functions of the solver that each piece of a step consists of.
 PIECES = {
@@ -130,3 +132,14 @@ def print_ratio(problem: TrainingProblem, steps: int, repeats: int) -> None:
         ("IPOPT iteration, multiple shooting, MUMPS with METIS", f"{1e3 * iteration:.1f}", f"{iteration / step:.0f}"),
     ]
     print(f"\n{title(problem)}\n{format_table(('method', 'ms', 'ratio'), rows)}")
+
+
+def ipopt_iteration(problem: TrainingProblem) -> float:
+    """Seconds of one IPOPT iteration on the multiple-shooting NLP: a median over the first few, without its set-up."""
+    options = IpoptOptions(hessian="exact", mumps_pivot_order=5, max_iterations=IPOPT_ITERATIONS)
+    result = solve_ipopt(multiple_shooting(problem), problem.network.init_controls(), options=options)
+    return float(np.median(np.diff([record.seconds for record in result.history])))
+
+
+if __name__ == "__main__":
+    main()

@@ -108,7 +108,7 @@ def test_folder(tmp_path):
     data = load_dataset(tmp_path)
     np.testing.assert_array_equal(data.x, [[1, 10], [2, 30], [3, 20]])
     np.testing.assert_array_equal(data.y, [[5], [6], [9]])
-    with pytest.raises(DataError, match=r"its target is fixed \(x1\)"):
+    with pytest.raises(DataError, match=r"its target is fixed \(y\)"):
         load_dataset(tmp_path, target="x0")
     (tmp_path / "index_target.txt").write_text("3\n")
     with pytest.raises(DataError, match=r"must lie in 0\.\.2"):

@@ -67,7 +67,7 @@ def read_folder(path: Path) -> Dataset:
         x=np.ascontiguousarray(table[:, features]),
         y=np.ascontiguousarray(table[:, targets]),
         feature_names=tuple(f"x{j}" for j in features),
-        target_names=tuple(f"x{j}" for j in targets),
+        target_names=("y",) if len(targets) == 1 else tuple(f"y{j}" for j in targets),
         source=str(path),
     )
 

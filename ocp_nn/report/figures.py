@@ -97,7 +97,7 @@ def plot_convergence(history: Sequence[Record], ax: Axes | None = None, toleranc
     _line(ax, history, [r.max_defect for r in history], color=RED, linestyle="--", marker="v", label="largest defect")
     _line(ax, history, [r.stationarity for r in history], color=BLACK, marker="o", label="stationarity")
     if tolerance is not None:
-        ax.axhline(tolerance, color=GREY, linestyle=":", linewidth=1.2, label="tolerance")
+        ax.axhline(tolerance, color=GREY, linestyle=":", linewidth=1.2, label="tolerance of stationarity")
     return _finish(ax, "residual")
 
 

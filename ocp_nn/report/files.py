@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import atomic_write
 from ..result import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["atomic_write", "write_figure", "write_history", "write_json", "write_model"]
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file to write to, which becomes ``path`` when the block ends without an exception.
-
-    Until then, and after an exception or a kill, an older file at ``path`` stays as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -146,7 +146,8 @@ def write_fit(folder: Path, fit: Fit) -> None:
     title = f"{data.name}, {'-'.join(map(str, experiment.network.sizes))}, {fit.result.status.value}"
     write_history(folder / "history.csv", fit.result.history)
     _write_model(folder / "model.npz", fit)
-    write_figure(folder / "convergence.png", convergence_figure(fit.result.history, title, fit.tolerance))
+    tolerance = fit.tolerance * max(1.0, fit.result.objective)
+    write_figure(folder / "convergence.png", convergence_figure(fit.result.history, title, tolerance))
     write_figure(folder / "predictions.png", predictions_figure(predictions, names, title))
     write_json(folder / "summary.json", summarize(fit))
 
