@@ -87,7 +87,7 @@ def figure_of(problem: ocp_nn.TrainingProblem, solutions: dict[str, tuple[tuple[
         right.plot(*curve.T, color=color, linestyle=line, marker=marker, markersize=4, markevery=0.15, label=name)
     finish(left, "input x", "output", "ten sigmoid layers of five units")
     finish(right, "steps (L-BFGS: evaluations)", "objective at the rollout", "the same random weights at the start")
-    right.set(xscale="log", yscale="log")
+    right.set(xscale="log", yscale="log", ylim=(0.03, None))
     right.legend(frameon=False, fontsize="small", loc="lower left")
     return figure
 
