@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .augmented_lagrangian import solve
 from .certificate import Certificate, certify
+from .data import DataError, Dataset, load_dataset
 from .ipopt import IpoptOptions, solve_ipopt
+from .model import Model
 from .network import Dense, Network, Symbolic
 from .options import Options
+from .persistence import LoadError, load
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
 from .transcription import NLP, multiple_shooting, project, single_shooting, transcribe
@@ -14,8 +19,12 @@ from .transcription import NLP, multiple_shooting, project, single_shooting, tra
 __all__ = [
     "NLP",
     "Certificate",
+    "DataError",
+    "Dataset",
     "Dense",
     "IpoptOptions",
+    "LoadError",
+    "Model",
     "Network",
     "Options",
     "Record",
@@ -25,6 +34,8 @@ __all__ = [
     "TrainingProblem",
     "Trajectory",
     "certify",
+    "load",
+    "load_dataset",
     "multiple_shooting",
     "project",
     "single_shooting",
@@ -34,3 +45,16 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn is an extra, and slow to import
+    if name == "OCPRegressor":
+        from .estimator import OCPRegressor
+
+        return OCPRegressor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "OCPRegressor"])
