@@ -16,11 +16,15 @@ from .subproblem import Subproblem
 
 __all__ = ["Cost", "chunk_size", "predict_cost"]
 
-# Sustained rates of one core: matrix products and factorisations, QR and small batched products, and bytes moved
-# by entrywise passes.  Measured with scripts/bench_forward_dp.py on one core with AVX-512.
+# Sustained rates of one core: matrix products, Cholesky factorisations, QR, products of small matrices in batches, and
+# bytes moved by entrywise passes; and what the calls for one stage take however small it is.  Measured with
+# scripts/bench_forward_dp.py on one core with AVX-512.
 BLAS_RATE = 40e9
-SMALL_RATE = 15e9
+CHOLESKY_RATE = 28e9
+QR_RATE = 22e9
+BATCH_RATE = 25e9
 BYTE_RATE = 8e9
+STAGE_SECONDS = 50e-6
 
 # Jacobian rows worked on at a time by the primal form, in bytes.
 CHUNK_BYTES = 8 * 2**20
@@ -59,6 +63,11 @@ def _sweep_flops(sub: Subproblem) -> float:
     return float(sub.num_samples * total)
 
 
+def _seconds(sub: Subproblem, flops: float, rate: float, moved: float, factorized: int = 0) -> float:
+    cholesky = factorized**3 / 3 / CHOLESKY_RATE
+    return flops / rate + cholesky + moved / BYTE_RATE + STAGE_SECONDS * len(sub.stages)
+
+
 def _dual(sub: Subproblem) -> Cost:
     samples, outputs = sub.residual.shape
     size = samples * outputs
@@ -69,11 +78,11 @@ def _dual(sub: Subproblem) -> Cost:
         else:
             flops += size**2 * stage.num_controls
             rows = max(rows, size * stage.num_controls)
-    moved = 8 * size**2 * (len(sub.stages) + 2)
+    moved = 8 * size**2 * (1.5 * len(sub.stages) + 2)
     strips = min(samples, STRIP) * (outputs * size + samples)
     return Cost(
         flops=flops,
-        seconds=flops / BLAS_RATE + moved / BYTE_RATE,
+        seconds=_seconds(sub, flops - size**3 / 3, BLAS_RATE, moved, factorized=size),
         bytes=8 * (2 * size**2 + 2 * _sensitivities(sub, samples) + rows + strips),
     )
 
@@ -83,13 +92,13 @@ def _primal(sub: Subproblem, *, qr: bool) -> Cost:
     controls = sub.num_controls
     chunk = min(samples, chunk_size(sub))
     flops = samples * outputs * controls**2 + controls**3 / 3
-    if qr:
-        flops *= 2
+    flops = 2 * flops if qr else flops
     moved = 8 * 4 * samples * outputs * controls
-    rate = BLAS_RATE / 2 if qr else BLAS_RATE
+    flops += _sweep_flops(sub)
+    seconds = _seconds(sub, flops - controls**3 / 3, BLAS_RATE, moved, factorized=controls)
     return Cost(
-        flops=flops + _sweep_flops(sub),
-        seconds=(flops + _sweep_flops(sub)) / rate + moved / BYTE_RATE,
+        flops=flops,
+        seconds=_seconds(sub, flops, QR_RATE, moved) if qr else seconds,
         bytes=8 * ((5 if qr else 2) * controls**2 + (2 if qr else 1) * chunk * outputs * controls)
         + 16 * _sensitivities(sub, chunk),
     )
@@ -104,7 +113,7 @@ def _covariance(sub: Subproblem) -> Cost:
         flops += samples**2 * (n_next if isinstance(stage, DenseStage) else 2 * n_next**2 * stage.num_controls)
         moved += 4 * 8 * (samples * n_next) ** 2
         largest = max(largest, 8 * samples**2 * (n**2 + n_next * n + n_next**2))
-    return Cost(flops=flops, seconds=flops / SMALL_RATE + moved / BYTE_RATE, bytes=largest)
+    return Cost(flops=flops, seconds=_seconds(sub, flops, BATCH_RATE, moved), bytes=largest)
 
 
 def _information(sub: Subproblem) -> Cost:
@@ -121,7 +130,7 @@ def _information(sub: Subproblem) -> Cost:
         memory += 8 * rows * columns
         largest = max(largest, 8 * 2 * (rows + size) * columns)
         known, controls = size, 0
-    return Cost(flops=flops, seconds=flops / SMALL_RATE, bytes=memory + largest)
+    return Cost(flops=flops, seconds=_seconds(sub, flops, QR_RATE, 0.0), bytes=memory + largest)
 
 
 _PREDICTIONS: dict[str, Callable[[Subproblem], Cost]] = {
