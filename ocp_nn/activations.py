@@ -47,6 +47,10 @@ class Activation:
     curvature: Callable[[Array], Array]
     inverse: Callable[[Array], Array]
 
+    def __reduce__(self) -> tuple[Callable[[str], Activation], tuple[str]]:
+        # the functions are lambdas: a pickle holds the name
+        return activation, (self.name,)
+
 
 def _softplus_symbolic(a: Any) -> Any:
     # log(1 + e^a) without overflow; |a| by a branch, because the derivative CasADi takes of fabs at zero is zero

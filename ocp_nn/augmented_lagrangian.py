@@ -23,6 +23,8 @@ Levenberg-Marquardt.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,13 +32,15 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from . import outer_updates as updates
+from .blas import limited_blas
 from .gauss_newton import AugmentedLagrangian, Damping, minimise
 from .initialise import initialise
+from .model import Model
 from .newton import NewtonState, newton_step, start_newton
 from .options import Options
+from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
 from .solver_state import Best, SolverState, record
@@ -47,6 +51,8 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 Initial = SolverState | Trajectory | Sequence[Array] | None
 Callback = Callable[[Record], bool | None]
+
+_log = logging.getLogger(__name__)
 
 
 def init(problem: TrainingProblem, initial: Initial = None, options: Options | None = None) -> SolverState:
@@ -159,21 +165,27 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
 
 def solve(
     problem: TrainingProblem,
-    initial: Initial = None,
+    initial: Initial | Result = None,
     *,
     options: Options | None = None,
     callback: Callback | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> Result:
     """Train a network as an optimal control problem.
 
     Parameters
     ----------
     problem : TrainingProblem
-    initial : None, controls or Trajectory
-        As for :func:`init`.
+    initial : None, controls, Trajectory, SolverState or Result
+        As for :func:`init`; from a result with a state the solve goes on as if it had never stopped, history included.
     options : Options, optional
     callback : callable, optional
         Receives the :class:`ocp_nn.Record` of every outer iteration; returning True stops the solve.
+    checkpoint : path, optional
+        The result so far is saved there now and then, and at the end, for ``solve(problem, ocp_nn.load(path))``.
+    checkpoint_seconds : float
+        Time between two such files.
 
     Returns
     -------
@@ -183,26 +195,56 @@ def solve(
     Raises
     ------
     ValueError
-        If the initial point does not have the problem's shapes.
+        If the initial point does not have the problem's shapes, or a result to go on from has no state.
+    FileNotFoundError
+        If the folder of the checkpoint does not exist.
     """
     options = options or Options()
-    began = time.perf_counter()
-    deadline = began + options.time_limit
-    history: list[Record] = []
-    with threadpool_limits(_blas_threads(problem), user_api="blas"):
+    deadline = time.perf_counter() + options.time_limit
+    initial, history, earlier = _earlier(problem, initial)
+    began = time.perf_counter() - earlier
+    keeper = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_seconds)
+    with limited_blas(problem):
         state = init(problem, initial, options)
         status = None if np.isfinite(state.best.objective) else Status.NON_FINITE
+        if isinstance(initial, SolverState):
+            status = terminate(problem, state, options)
         try:
             while status is None:
                 state = step(problem, state, options, deadline=deadline)
                 history.append(record(state, time.perf_counter() - began))
+                _log.debug("%s", history[-1])
+                if keeper is not None and keeper.is_due:
+                    so_far = Status.INTERRUPTED, history, time.perf_counter() - began
+                    keeper.write(_result(problem, state, options, *so_far))
                 status = terminate(problem, state, options)
                 stopped = callback is not None and callback(history[-1])
                 if status is None and (stopped or time.perf_counter() > deadline):
                     status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
-        return _result(problem, state, status, history, time.perf_counter() - began)
+        result = _result(problem, state, options, status, history, time.perf_counter() - began)
+    _log.info("%s after %d outer iterations: %s", status.value, state.outer, status.message)
+    if keeper is not None:
+        keeper.write(result)
+    return result
+
+
+def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initial, list[Record], float]:
+    """Where to start, and history and seconds of what went before."""
+    if not isinstance(initial, Result):
+        return initial, [], 0.0
+    if not isinstance(initial.state, SolverState):
+        raise ValueError(
+            "this result has no solver state to go on from: it was saved without, or comes from another solver; "
+            "start from result.trajectory instead"
+        )
+    if initial.problem is not None and not initial.problem.is_same_as(problem):
+        raise ValueError(
+            "this result belongs to another problem (data, network or weight decay differ), so its state cannot be "
+            "gone on from; start from result.trajectory.controls instead"
+        )
+    return initial.state, list(initial.history), initial.seconds
 
 
 def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
@@ -250,7 +292,12 @@ def _with_newton(problem: TrainingProblem, state: SolverState, newton: NewtonSta
 
 
 def _result(
-    problem: TrainingProblem, state: SolverState, status: Status, history: list[Record], seconds: float
+    problem: TrainingProblem,
+    state: SolverState,
+    options: Options,
+    status: Status,
+    history: list[Record],
+    seconds: float,
 ) -> Result:
     if status is Status.CONVERGED:
         trajectory = Trajectory(state.point.controls, state.point.states, _with_input_costate(problem, state))
@@ -271,6 +318,9 @@ def _result(
         history=tuple(history),
         counts={"outer": state.outer, **state.counts},
         state=state,
+        problem=problem,
+        model=Model(problem.network, trajectory.controls),
+        options=options,
     )
 
 
@@ -279,13 +329,3 @@ def _with_input_costate(problem: TrainingProblem, state: SolverState) -> Arrays:
     first = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)[0]
     following = state.multipliers[0] if state.multipliers else state.point.outputs[-1] - problem.y
     return (first.transpose_state(following), *state.multipliers)
-
-
-def _blas_threads(problem: TrainingProblem) -> int | None:
-    """One thread where the matrices are small: handing them to more costs more than it gains."""
-    smaller = min(problem.num_samples * problem.network.num_outputs, problem.network.num_controls)
-    return 1 if smaller <= _ONE_THREAD_SIZE else None
-
-
-# Order of the factorised matrix up to which one BLAS thread is used.
-_ONE_THREAD_SIZE = 2000

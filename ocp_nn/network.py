@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -57,6 +58,14 @@ class Dense:
             )
         object.__setattr__(self, "phi", activation(self.activation))
         object.__setattr__(self, "function", self._function())
+
+    def __reduce__(self) -> tuple[type[Dense], tuple[int, int, str, bool]]:
+        return Dense, (self.num_inputs, self.num_outputs, self.activation, self.residual)
+
+    def describe(self) -> dict[str, Any]:
+        """The layer in plain words and numbers, for files."""
+        names = ("num_inputs", "num_outputs", "activation", "residual")
+        return {"kind": "dense", **{name: getattr(self, name) for name in names}}
 
     @property
     def num_controls(self) -> int:
@@ -108,6 +117,13 @@ class Symbolic:
             raise ValueError(
                 f"stage {f.name()!r} must map column vectors (x, u) to one column vector, got {shapes_in} -> {shapes_out}"
             )
+
+    def __reduce__(self) -> tuple[type[Symbolic], tuple[ca.Function]]:
+        return Symbolic, (self.function,)  # without the compiled batches
+
+    def describe(self) -> dict[str, Any]:
+        """The layer as text, for files: CasADi's own serialisation."""
+        return {"kind": "symbolic", "function": self.function.serialize()}
 
     @property
     def num_inputs(self) -> int:
@@ -232,6 +248,18 @@ class Network:
                 )
         object.__setattr__(self, "layers", wrapped)
 
+    def __reduce__(self) -> tuple[type[Network], tuple[tuple[Layer, ...]]]:
+        return Network, (self.layers,)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The layers in plain words and numbers; :meth:`from_description` is the way back."""
+        return [layer.describe() for layer in self.layers]
+
+    @classmethod
+    def from_description(cls, layers: Sequence[dict[str, Any]]) -> Network:
+        """The network that :meth:`describe` described."""
+        return cls([_described_layer(**layer) for layer in layers])
+
     @classmethod
     def mlp(cls, sizes: Sequence[int], activation: str = "tanh", residual: bool = False) -> Network:
         """Dense layers of the given widths, the last one linear.
@@ -323,6 +351,14 @@ class Network:
         """A vector of all controls, cut into one vector a stage (views)."""
         ends = np.cumsum([layer.num_controls for layer in self.layers])
         return tuple(np.split(flat, ends[:-1]))
+
+
+def _described_layer(kind: str, **arguments: Any) -> Layer:
+    if kind == "symbolic":
+        return Symbolic(ca.Function.deserialize(arguments["function"]))
+    if kind != "dense":
+        raise ValueError(f"unknown kind of layer {kind!r}: expected 'dense' or 'symbolic'")
+    return Dense(**arguments)
 
 
 def _init_layer(layer: Layer, rng: np.random.Generator) -> Array:

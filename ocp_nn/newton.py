@@ -62,6 +62,10 @@ class NewtonState:
     products: int = 0
     stalled: bool = False
 
+    def __getstate__(self) -> dict[str, object]:
+        # the factor behind the preconditioner is computed again where it is needed
+        return {**self.__dict__, "precondition": None}
+
 
 @dataclass(frozen=True, eq=False)
 class TrustRegionStep:

@@ -102,6 +102,12 @@ class TrainingProblem:
     def num_stages(self) -> int:
         return self.network.num_stages
 
+    def is_same_as(self, other: TrainingProblem) -> bool:
+        """Whether the other problem has these very data, this architecture and this weight decay."""
+        same_data = np.array_equal(self.x, other.x) and np.array_equal(self.y, other.y)
+        same_network = self.network.describe() == other.network.describe()
+        return same_data and same_network and self.weight_decay == other.weight_decay
+
     def rollout(self, controls: Sequence[Array], multipliers: Arrays | None = None) -> Trajectory:
         """The trajectory that satisfies the dynamics: x_0 is the input and every defect is zero."""
         controls = self.network.check_controls(controls)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from enum import Enum
 
-from .problem import Trajectory
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .model import Model
+from .options import Options
+from .problem import TrainingProblem, Trajectory
 
 __all__ = ["Record", "Result", "Status"]
+
+Array = NDArray[np.float64]
 
 
 class Status(Enum):
@@ -134,7 +142,16 @@ class Result:
     seconds : float
     solver : str
     state : object or None
-        Where our solver stopped: ``solve(problem, result.state)`` goes on from it.
+        Where our solver stopped: ``solve(problem, result.state)`` goes on from it, and ``solve(problem, result)``
+        keeps the history too.
+    problem : TrainingProblem or None
+        What was solved.
+    model : Model or None
+        The trained network; with the scalers of the data where whoever called the solver added them.
+    options : Options or None
+        Of our solver.
+    versions : dict
+        Of a loaded result: the packages it was saved with.
     """
 
     status: Status
@@ -149,7 +166,29 @@ class Result:
     history: tuple[Record, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     state: object | None = None
+    problem: TrainingProblem | None = None
+    model: Model | None = None
+    options: Options | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
         return self.status is Status.CONVERGED
+
+    def predict(self, x: ArrayLike) -> Array:
+        """The trained network's outputs: :meth:`Model.predict`.
+
+        Raises
+        ------
+        ValueError
+            For a result without a model, or inputs that do not fit.
+        """
+        if self.model is None:
+            raise ValueError("this result has no model: use network.predict(result.trajectory.controls, x)")
+        return self.model.predict(x)
+
+    def save(self, path: str | os.PathLike[str], *, state: bool = True) -> None:
+        """Write the result to a file that :func:`ocp_nn.load` reads: :func:`ocp_nn.persistence.save`."""
+        from .persistence import save
+
+        save(self, path, state=state)
