@@ -158,7 +158,13 @@ class Prepared:
             self._factorized = ridge
 
     def precondition(self, vector: Array) -> Array:
-        """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,), with the last damping."""
+        """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,), with the last damping.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the factorisation fails in floating point: raise the damping.
+        """
         self._refactor()
         return self._factor.precondition(vector)
 
