@@ -240,14 +240,16 @@ class Bench:
         print_record(record)
         return record
 
-    def grow(self, form: str, variable: str, cases: Iterable[Case], *, key: str = "milliseconds") -> None:
+    def grow(
+        self, form: str, variable: str, cases: Iterable[Case], *, key: str = "milliseconds", label: str = ""
+    ) -> None:
         """Measure cases that differ in one variable and fit the exponent."""
         records = [self.measure(case, form, check=False) for case in cases]
         sizes, times = [record[variable] for record in records], [record[key] for record in records]
         value = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
         measured = {"of": key, "sizes": sizes, "milliseconds": times}
-        self.exponents.append({"form": form, "variable": variable, "value": value, **measured})
-        print(f"  {form}: {key} grows as {variable}^{value:.2f}")
+        self.exponents.append({"form": form, "variable": label or variable, "value": value, **measured})
+        print(f"  {form}: {key} grows as {label or variable}^{value:.2f}")
 
     def against_ipopt(self, case: Case, variants: list[str]) -> None:
         """A step and its evaluation against one IPOPT iteration on the same multiple-shooting NLP."""
@@ -371,6 +373,9 @@ def growth(bench: Bench, quick: bool) -> None:
     bench.grow("dual", "num_samples", samples)
     bench.grow("dual", "width", [replace(dual, width=dual.width * n) for n in widths])
     bench.grow("primal", "depth", [replace(primal, depth=depth) for depth in (2, 4, 8, 16)])
+    # its cost is N P^2, whatever the depth that P controls are spread over
+    spread = [replace(primal, depth=depth, width=width) for depth, width in ((2, 20), (4, 12), (8, 8), (16, 6))]
+    bench.grow("primal", "depth", spread, label="depth_at_equal_controls")
     bench.grow("primal", "num_samples", [replace(primal, num_samples=primal.num_samples * n) for n in widths])
     bench.grow("primal", "width", [replace(primal, width=8 * n) for n in widths])
 
