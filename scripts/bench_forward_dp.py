@@ -359,7 +359,7 @@ def growth(bench: Bench, quick: bool) -> None:
     tiny = Case(num_samples=20, depth=3, width=4)
     small = Case(num_samples=50, depth=4, width=8)
     dual = Case(num_samples=250 if quick else 500, depth=8, width=20 if quick else 40)
-    primal = Case(num_samples=5000 if quick else 20_000, depth=2, width=8, num_inputs=4)
+    primal = Case(num_samples=10_000 if quick else 20_000, depth=2, width=8, num_inputs=4)
     depths, widths = (4, 8, 16, 32), (1, 2, 4)
     bench.grow("information", "depth", [replace(tiny, depth=depth) for depth in depths])
     bench.grow("information", "num_samples", [replace(tiny, num_samples=20 * n) for n in widths])
@@ -440,7 +440,7 @@ def draw(bench: Bench, path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, no large IPOPT run: under a minute")
+    parser.add_argument("--quick", action="store_true", help="small sizes, no large IPOPT run: about a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
     parser.add_argument("--output", type=Path, default=Path("results"), metavar="FOLDER", help="where the figure goes")
     parser.add_argument("--million", action="store_true", help=argparse.SUPPRESS)
