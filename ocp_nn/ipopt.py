@@ -49,6 +49,9 @@ class IpoptOptions:
     Attributes
     ----------
     hessian : {"exact", "gauss-newton", "limited-memory"}
+        All three end at solutions of single shooting, the exact one soonest.  On multiple shooting only
+        the exact one can be relied on: Gauss-Newton has no curvature in the states there, and both crawled for
+        thousands of iterations where the exact Hessian took ten (2-3-3-1, 1-4-4-1).
     tolerance : float
         IPOPT's ``tol``.
     max_iterations : int
@@ -156,10 +159,11 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"IPOPT refuses its options: {reason} (received {raw})") from None
-    solution = solver(**nlp.bounds, **nlp.pack(start))
-    stats = solver.stats()
-    _raise_what_stopped_it(str(stats["return_status"]), raw, [watch.error, getattr(hessian, "error", None)])
-    return _result(nlp, solution, stats, watch, options, time.perf_counter() - began)
+    with np.errstate(over="ignore", invalid="ignore"):  # a status tells of numbers that are not finite
+        solution = solver(**nlp.bounds, **nlp.pack(start))
+        stats = solver.stats()
+        _raise_what_stopped_it(str(stats["return_status"]), raw, [watch.error, getattr(hessian, "error", None)])
+        return _result(nlp, solution, stats, watch, options, time.perf_counter() - began)
 
 
 def starting_point(nlp: NLP, initial: Initial) -> Trajectory:
@@ -271,15 +275,14 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
     """A result, measured at the trajectory."""
     training = nlp.training
     defects = training.defects(trajectory)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return Result(
-            trajectory=trajectory,
-            objective=training.objective(trajectory),
-            rollout_objective=training.objective(training.rollout(trajectory.controls)),
-            max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
-            stationarity=nlp.stationarity(trajectory),
-            **known,
-        )
+    return Result(
+        trajectory=trajectory,
+        objective=training.objective(trajectory),
+        rollout_objective=training.objective(training.rollout(trajectory.controls)),
+        max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
+        stationarity=nlp.stationarity(trajectory),
+        **known,
+    )
 
 
 def _history(nlp: NLP, iterations: Mapping[str, Sequence[float]], watch: IterationWatch) -> tuple[Record, ...]:

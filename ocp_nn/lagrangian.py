@@ -58,7 +58,7 @@ class HessianLayout:
     ----------
     segments : tuple of Segment
     sparsity : casadi.Sparsity
-        Of the upper triangle.
+        Of the upper triangle, or of the whole matrix where that was asked for.
     order : ndarray of int
         Nonzeros in CasADi's order, as positions in the blocks' kept entries one after the other.
     diagonal : ndarray of int
@@ -71,7 +71,7 @@ class HessianLayout:
     diagonal: Index
 
 
-def hessian_layout(nlp: NLP, *, gauss_newton: bool) -> HessianLayout:
+def hessian_layout(nlp: NLP, *, gauss_newton: bool, symmetric: bool = False) -> HessianLayout:
     """The structure of :class:`LagrangianHessian`; a superset of CasADi's where an activation is linear."""
     cuts = (0, *nlp.nodes, nlp.training.num_stages)
     where = {block.name: block for block in nlp.variables}
@@ -82,6 +82,11 @@ def hessian_layout(nlp: NLP, *, gauss_newton: bool) -> HessianLayout:
         rows.append(i)
         columns.append(j)
     row, column = np.concatenate(rows), np.concatenate(columns)
+    source = np.arange(len(row))
+    if symmetric:
+        mirrored = np.flatnonzero(row != column)
+        source = np.concatenate([source, mirrored])
+        row, column = np.concatenate([row, column[mirrored]]), np.concatenate([column, row[mirrored]])
     order = np.lexsort((row, column))
     n = nlp.num_variables
     starts = np.concatenate([[0], np.cumsum(np.bincount(column, minlength=n))])
@@ -90,7 +95,7 @@ def hessian_layout(nlp: NLP, *, gauss_newton: bool) -> HessianLayout:
     for block in nlp.variables:
         controls[block.where] = block.kind == "control"
     diagonal = np.flatnonzero((row == column) & controls[column])
-    return HessianLayout(tuple(segments), ca.Sparsity(n, n, starts.tolist(), row.tolist()), order, diagonal)
+    return HessianLayout(tuple(segments), ca.Sparsity(n, n, starts.tolist(), row.tolist()), source[order], diagonal)
 
 
 def _segment(nlp: NLP, first: int, last: int, start: int, gauss_newton: bool) -> tuple[Segment, Index, Index]:
@@ -136,14 +141,17 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
     ----------
     nlp : NLP
     kind : {"exact", "gauss-newton"}
+    symmetric : bool
+        Give the whole matrix: IPOPT takes the upper triangle, the SQP methods of CasADi want all of it.
     """
 
-    def __init__(self, nlp: NLP, kind: Literal["exact", "gauss-newton"] = "exact") -> None:
+    def __init__(self, nlp: NLP, kind: Literal["exact", "gauss-newton"] = "exact", *, symmetric: bool = False) -> None:
         super().__init__()
         self.error: BaseException | None = None
         self._nlp = nlp
         self._gauss_newton = kind == "gauss-newton"
-        self._layout = hessian_layout(nlp, gauss_newton=self._gauss_newton)
+        self._symmetric = symmetric
+        self._layout = hessian_layout(nlp, gauss_newton=self._gauss_newton, symmetric=symmetric)
         self.construct("nlp_hess_l", {})
 
     def get_n_in(self) -> int:
@@ -156,7 +164,7 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
         return ("x", "p", "lam_f", "lam_g")[i]
 
     def get_name_out(self, i: int) -> str:
-        return "triu_hess_gamma_x_x"
+        return "hess_gamma_x_x" if self._symmetric else "triu_hess_gamma_x_x"
 
     def get_sparsity_in(self, i: int) -> ca.Sparsity:
         lengths = (self._nlp.num_variables, 0, 1, self._nlp.num_constraints)

@@ -44,6 +44,9 @@ Array = NDArray[np.float64]
 Bound = tuple[ArrayLike, ArrayLike]
 Bounds = Bound | Mapping[int, Bound]
 
+# Interior-point methods stop this near a bound that is active, on either side of it (IPOPT relaxes bounds by 1e-8).
+_AT_BOUND = 1e-6
+
 
 @dataclass(frozen=True)
 class Block:
@@ -208,8 +211,9 @@ class NLP:
             raise ValueError("stationarity needs multipliers, received a trajectory without: see TrainingProblem.lift")
         x = self.pack(trajectory)["x0"]
         gradient = self._lagrangian_gradient(trajectory)
-        gradient[(x <= self.bounds["lbx"]) & (gradient > 0)] = 0.0
-        gradient[(x >= self.bounds["ubx"]) & (gradient < 0)] = 0.0
+        lower, upper = self.bounds["lbx"], self.bounds["ubx"]
+        gradient[(x - lower <= _AT_BOUND) & (gradient > 0)] = 0.0
+        gradient[(upper - x <= _AT_BOUND) & (gradient < 0)] = 0.0
         return float(np.abs(gradient).max())
 
     def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
