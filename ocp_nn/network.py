@@ -9,8 +9,8 @@ network evaluates it for whole batches, rows being samples.  Two kinds of layer 
   routines use the Kronecker structure of its control Jacobian B = diag(phi') (x) [x, 1].
 * :class:`Symbolic` wraps any CasADi function: batches and sensitivities come from CasADi.
 
-**Layout.**  The control of a dense layer is ``u = vec([W b])``, columns stacked as in the vec operator.  In NumPy that is
-``u.reshape(n_in + 1, n_out)``, rows being inputs and the last row the bias, so that a batch of
+**Layout.**  The control of a dense layer is ``u = vec([W b])``, columns stacked as in the vec operator.  In NumPy that
+is ``u.reshape(n_in + 1, n_out)``, rows being inputs and the last row the bias, so that a batch of
 pre-activations is ``X @ U[:-1] + U[-1]``.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import casadi as ca
@@ -54,7 +55,8 @@ class Dense:
             raise ValueError(f"layer widths must be positive, got {self.num_inputs} -> {self.num_outputs}")
         if self.residual and self.num_inputs != self.num_outputs:
             raise ValueError(
-                f"a skip connection needs equal widths, got {self.num_inputs} -> {self.num_outputs}; use residual=False here"
+                f"a skip connection needs equal widths, got {self.num_inputs} -> {self.num_outputs}; "
+                "use residual=False here"
             )
         object.__setattr__(self, "phi", activation(self.activation))
         object.__setattr__(self, "function", self._function())
@@ -115,7 +117,8 @@ class Symbolic:
         shapes_out = [f.size_out(i) for i in range(f.n_out())]
         if len(shapes_in) != 2 or len(shapes_out) != 1 or any(s[1] != 1 or s[0] < 1 for s in shapes_in + shapes_out):
             raise ValueError(
-                f"stage {f.name()!r} must map column vectors (x, u) to one column vector, got {shapes_in} -> {shapes_out}"
+                f"stage {f.name()!r} must map column vectors (x, u) to one column vector, "
+                f"got {shapes_in} -> {shapes_out}"
             )
 
     def __reduce__(self) -> tuple[type[Symbolic], tuple[ca.Function]]:
@@ -241,7 +244,7 @@ class Network:
         wrapped = tuple(Symbolic(layer) if isinstance(layer, ca.Function) else layer for layer in layers)
         if not wrapped:
             raise ValueError("a network needs at least one layer, got none")
-        for k, (first, second) in enumerate(zip(wrapped[:-1], wrapped[1:], strict=True)):
+        for k, (first, second) in enumerate(pairwise(wrapped)):
             if first.num_outputs != second.num_inputs:
                 raise ValueError(
                     f"stage {k} has {first.num_outputs} outputs but stage {k + 1} expects {second.num_inputs} inputs"
@@ -281,7 +284,7 @@ class Network:
         sizes = [int(n) for n in sizes]
         if len(sizes) < 2:
             raise ValueError(f"sizes needs at least inputs and outputs, got {sizes}")
-        *hidden, last = list(zip(sizes[:-1], sizes[1:], strict=True))
+        *hidden, last = list(pairwise(sizes))
         return cls(
             [Dense(n, m, activation, residual and n == m) for n, m in hidden] + [Dense(last[0], last[1], "identity")]
         )

@@ -10,8 +10,8 @@ With the multipliers lambda_{k+1} of the defects d_k = f_k(x_k, u_k) - x_{k+1} t
 
     L = J + sum_k <lambda_{k+1}, d_k>
 
-and its stationarity in x_k is the adjoint recursion lambda_k = A_k' lambda_{k+1}, started at the residual.  On a rollout
-that recursion *is* back-propagation and its by-product B_k' lambda_{k+1} + rho u_k the gradient.
+and its stationarity in x_k is the adjoint recursion lambda_k = A_k' lambda_{k+1}, started at the residual.  On a
+rollout that recursion *is* back-propagation and its by-product B_k' lambda_{k+1} + rho u_k the gradient.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class TrainingProblem:
         self.y = _table("y", y, network.num_outputs)
         if len(self.x) != len(self.y):
             raise ValueError(f"x and y need as many rows as each other, received {len(self.x)} and {len(self.y)}")
-        if not (np.isscalar(weight_decay) and np.isfinite(weight_decay) and weight_decay >= 0):
+        if not (isinstance(weight_decay, int | float | np.number) and 0 <= weight_decay < np.inf):
             raise ValueError(f"weight_decay must be a finite number >= 0, received {weight_decay!r}")
         self.weight_decay = float(weight_decay)
 
