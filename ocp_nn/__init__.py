@@ -7,9 +7,11 @@ from typing import Any
 from .augmented_lagrangian import solve
 from .certificate import Certificate, certify
 from .data import DataError, Dataset, load_dataset
+from .derivatives import check_derivatives
 from .ipopt import IpoptOptions, solve_ipopt
 from .model import Model
 from .network import Dense, Network, Symbolic
+from .nlp_solvers import solve_nlp
 from .options import Options
 from .persistence import LoadError, load
 from .problem import TrainingProblem, Trajectory
@@ -34,6 +36,7 @@ __all__ = [
     "TrainingProblem",
     "Trajectory",
     "certify",
+    "check_derivatives",
     "load",
     "load_dataset",
     "multiple_shooting",
@@ -41,6 +44,7 @@ __all__ = [
     "single_shooting",
     "solve",
     "solve_ipopt",
+    "solve_nlp",
     "transcribe",
 ]
 

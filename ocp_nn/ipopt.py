@@ -26,7 +26,9 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas import limited_blas
 from .lagrangian import LagrangianHessian
+from .model import Model
 from .problem import Trajectory
 from .result import Record, Result, Status
 from .transcription import NLP
@@ -159,7 +161,8 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"IPOPT refuses its options: {reason} (received {raw})") from None
-    with np.errstate(over="ignore", invalid="ignore"):  # a status tells of numbers that are not finite
+    # a status tells of numbers that are not finite; threads make the Hessian's small products slower, not faster
+    with np.errstate(over="ignore", invalid="ignore"), limited_blas(nlp.training):
         solution = solver(**nlp.bounds, **nlp.pack(start))
         stats = solver.stats()
         _raise_what_stopped_it(str(stats["return_status"]), raw, [watch.error, getattr(hessian, "error", None)])
@@ -281,6 +284,8 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
         rollout_objective=training.objective(training.rollout(trajectory.controls)),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=nlp.stationarity(trajectory),
+        problem=training,
+        model=Model(training.network, trajectory.controls),
         **known,
     )
 

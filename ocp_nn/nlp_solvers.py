@@ -34,6 +34,7 @@ from typing import Any, Literal
 import casadi as ca
 import numpy as np
 
+from .blas import limited_blas
 from .ipopt import Initial, make_result, starting_point
 from .lagrangian import LagrangianHessian
 from .problem import Trajectory
@@ -118,7 +119,7 @@ def solve_nlp(
     start = starting_point(nlp, initial)
     began = time.perf_counter()
     function = _build(solver, nlp, settings)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"), limited_blas(nlp.training):
         try:
             solution = function(**nlp.bounds, **nlp.pack(start))
         except RuntimeError as error:
