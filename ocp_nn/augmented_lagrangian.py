@@ -76,11 +76,12 @@ def init(problem: TrainingProblem, initial: Initial = None, options: Options | N
         return initial
     if initial is None:
         initial = initialise(problem, options.initialisation, options.seed)
-    trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
-    problem.check(trajectory)
-    multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
     penalty = updates.first_penalty(problem, options)
+    # a start that overflows is reported by its status
     with np.errstate(over="ignore", invalid="ignore"):
+        trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
+        problem.check(trajectory)
+        multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
         point = AugmentedLagrangian(problem, multipliers[1:], penalty).at(trajectory.controls, trajectory.states)
         objective = updates.rollout_objective(problem, trajectory.controls)
     return SolverState(
@@ -157,7 +158,7 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
         return Status.INNER_LIMIT
     if again or (state.newton is None and options.second_order):
         return None
-    if state.stalled or (state.newton is not None and state.newton.stalled):
+    if state.stalled if state.newton is None else state.newton.stalled:
         return Status.STALLED
     capped = [beta >= options.max_penalty for beta in state.penalty if np.isfinite(beta)]
     return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
@@ -305,13 +306,15 @@ def _result(
         trajectory = Trajectory(state.point.controls, state.point.states)
     else:
         trajectory = problem.lift(state.best.controls)
+    with np.errstate(over="ignore", invalid="ignore"):
+        objective, defects = problem.objective(trajectory), problem.defects(trajectory)
     return Result(
         status=status,
         message=status.message,
         trajectory=trajectory,
-        objective=problem.objective(trajectory),
+        objective=objective,
         rollout_objective=updates.rollout_objective(problem, trajectory.controls),
-        max_defect=max((float(np.abs(d).max()) for d in problem.defects(trajectory)), default=0.0),
+        max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=state.stationarity,
         seconds=seconds,
         solver="augmented Lagrangian",

@@ -194,7 +194,7 @@ class Damping:
     growth: float = 2.0
 
     SMALLEST = 1e-12
-    LARGEST = 1e10
+    LARGEST = 1e20
 
     def accepted(self, gain: float) -> Damping:
         """After a step with this ratio of actual to predicted decrease."""

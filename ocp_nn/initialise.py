@@ -102,7 +102,8 @@ def _scaled_weights(layer: Dense, method: str, rng: np.random.Generator) -> Arra
     elif method == "he":
         weight *= np.sqrt(2.0 / n_in)
     else:
-        tall = np.linalg.qr(weight if n_in >= n_out else weight.T)[0]
+        tall, triangle = np.linalg.qr(weight if n_in >= n_out else weight.T)
+        tall *= np.sign(np.diag(triangle))  # uniform over the orthogonal matrices (Mezzadri 2007)
         weight = tall if n_in >= n_out else tall.T
     return np.vstack([weight, np.zeros(n_out)]).ravel()
 

@@ -165,11 +165,14 @@ def newton_step(
         accuracy=accuracy,
         max_products=max_products,
     )
-    moved, state = _judge(state, step, _objective(problem, state.controls + step.step))
+    before = state
+    moved, state = _judge(before, step, _objective(problem, before.controls + step.step))
     if not moved:
         return state
     stages, adjoints, objective = _linearize(problem, state.controls)
     gradient = np.concatenate(adjoints.gradient)
+    if not _beyond_rounding(before, step) and not np.linalg.norm(gradient) < np.linalg.norm(before.gradient):
+        return replace(before, products=state.products, stalled=True)
     return replace(state, objective=objective, gradient=gradient, stages=stages, adjoints=adjoints, precondition=None)
 
 
@@ -221,16 +224,22 @@ def _preconditioner(problem: TrainingProblem, state: NewtonState, form: str, max
             damping *= 100.0
 
 
-# Relative size of rounding in J below which its decrease can no longer be judged.
+# Relative size of rounding in J; a decrease below ten times that is judged by the gradient alone.
 _ROUNDING = 1e-13
+
+
+def _beyond_rounding(state: NewtonState, step: TrustRegionStep) -> bool:
+    """Whether the predicted decrease is large enough to be seen in J."""
+    return step.predicted > 10 * _ROUNDING * abs(state.objective)
 
 
 def _judge(state: NewtonState, step: TrustRegionStep, trial: float) -> tuple[bool, NewtonState]:
     """Accept or reject a trial objective and set the next radius (Conn, Gould and Toint 2000, algorithm 6.1.1)."""
     decrease = state.objective - trial
-    noise = _ROUNDING * abs(state.objective)
-    beyond_rounding = step.predicted > 10 * noise
-    gain = decrease / step.predicted if beyond_rounding else 1.0 if abs(decrease) <= 10 * noise else -1.0
+    if _beyond_rounding(state, step):
+        gain = decrease / step.predicted
+    else:
+        gain = 1.0 if abs(decrease) <= 10 * _ROUNDING * abs(state.objective) else -1.0
     moved = bool(np.isfinite(trial)) and gain > 1e-4
     radius = state.radius
     if not gain >= 0.25:

@@ -122,7 +122,8 @@ def wants_restart(state: SolverState, options: Options) -> bool:
     """Whether the run has ended in a trap, or at a kink that second-order steps cannot leave."""
     if state.counts["restarts"] >= options.max_restarts:
         return False
-    trapped = state.settled and state.best.objective > state.reference
+    at_rest = state.is_stationary(options.tolerance) and state.point.max_defect <= options.tolerance
+    trapped = (state.settled or at_rest) and state.best.objective > state.reference
     at_kink = state.newton is not None and state.newton.stalled and not state.is_stationary(options.tolerance)
     return trapped or (at_kink and state.fruitless < _FRUITLESS_RESTARTS)
 
