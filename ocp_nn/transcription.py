@@ -286,9 +286,11 @@ class NLP:
         corner = ca.Sparsity(self.num_constraints, self.num_constraints)
         kkt = ca.blockcat([[ca.DM(hessian, 1), ca.DM(jacobian.T, 1)], [ca.DM(jacobian, 1), ca.DM(corner)]])
         ax.spy(kkt.sparse(), markersize=max(0.3, 200 / kkt.shape[0]), color="C0")
-        starts = [block.start for block in self.variables] + [self.num_variables + b.start for b in self.constraints]
-        ax.set_xticks(starts, [block.name for block in (*self.variables, *self.constraints)])
-        ax.set_yticks(starts, [block.name for block in (*self.variables, *self.constraints)])
+        blocks = [(b.name, (b.start + b.stop) / 2) for b in self.variables]
+        blocks += [(b.name, self.num_variables + (b.start + b.stop) / 2) for b in self.constraints]
+        names, middles = zip(*blocks, strict=True)
+        ax.set_xticks(middles, names)
+        ax.set_yticks(middles, names)
 
 
 def single_shooting(problem: TrainingProblem, *, control_bounds: Bounds | None = None) -> NLP:
