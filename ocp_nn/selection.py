@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .augmented_lagrangian import solve
-from .data import random_split
+from .data import Split, random_split
 from .network import Network
 from .options import Options
 from .problem import TrainingProblem
@@ -41,6 +41,10 @@ LOOSE_TOLERANCE, LOOSE_OUTER = 1e-2, 30
 
 # Share of the training samples held out for judging, and how often: enough for errors that differ by a few per cent.
 VALIDATION_SIZE, REPEATS = 0.2, 3
+
+# Of larger tables each repeat looks at this many samples, drawn anew: the choice does not become better with more, only
+# dearer.
+MAX_SAMPLES = 1250
 
 # "As good as the best": within this factor of its error, the scatter between repeats being larger still.
 AS_GOOD = 1.02
@@ -61,14 +65,15 @@ class Selection:
     errors : tuple of float
         Root mean square validation error of each, over all repeats, in the units of y.
     num_train : int
-        Samples the choice was made on; ``num_validation`` of them were held out, ``repeats`` times.
-    num_validation, repeats : int
+        Samples the choice was made on: in each of ``repeats``, ``num_validation`` of ``num_used`` of them were held out.
+    num_used, num_validation, repeats : int
     """
 
     weight_decay: float
     candidates: tuple[float, ...]
     errors: tuple[float, ...]
     num_train: int
+    num_used: int
     num_validation: int
     repeats: int
 
@@ -76,9 +81,10 @@ class Selection:
     def message(self) -> str:
         """The choice in a sentence."""
         tried = ", ".join(f"{rho:g}: {error:.3g}" for rho, error in zip(self.candidates, self.errors, strict=True))
+        drawn = "" if self.num_used == self.num_train else f"{self.num_used} drawn from "
         return (
-            f"weight decay {self.weight_decay:g}, chosen by the error on {self.num_validation} of the {self.num_train} "
-            f"training samples, held out {self.repeats} times ({tried})"
+            f"weight decay {self.weight_decay:g}, chosen by the error on {self.num_validation} of {drawn}"
+            f"the {self.num_train} training samples, held out {self.repeats} times ({tried})"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def choose_weight_decay(
     if not candidates or repeats < 1:
         raise ValueError(f"at least one candidate and one repeat are needed, received {candidates} and {repeats}")
     problem = TrainingProblem(network, x, y)  # checks shapes and values
-    splits = [random_split(problem.num_samples, VALIDATION_SIZE, seed + repeat) for repeat in range(repeats)]
+    splits = [_held_out_split(problem.num_samples, seed + repeat) for repeat in range(repeats)]
     if options is None:
         options = Options(seed=seed, tolerance=LOOSE_TOLERANCE, max_outer=LOOSE_OUTER, max_restarts=0)
     tried: dict[float, float] = {}
@@ -135,9 +141,18 @@ def choose_weight_decay(
         candidates=tuple(tried),
         errors=tuple(tried.values()),
         num_train=problem.num_samples,
+        num_used=len(splits[0].train) + len(splits[0].test),
         num_validation=len(splits[0].test),
         repeats=repeats,
     )
+
+
+def _held_out_split(num_samples: int, seed: int) -> Split:
+    if num_samples <= MAX_SAMPLES:
+        return random_split(num_samples, VALIDATION_SIZE, seed)
+    drawn = np.random.default_rng(seed).choice(num_samples, MAX_SAMPLES, replace=False)
+    split = random_split(MAX_SAMPLES, VALIDATION_SIZE, seed)
+    return Split(drawn[split.train], drawn[split.test])
 
 
 def _squared_errors(problem: TrainingProblem, train: Any, held_out: Any, rho: float, options: Options) -> Array:
