@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .certificate import Certificate, certify
 from .model import Model
 from .options import Options
 from .problem import TrainingProblem, Trajectory
@@ -174,6 +176,19 @@ class Result:
     @property
     def success(self) -> bool:
         return self.status is Status.CONVERGED
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The independent verdict on the trajectory: :func:`ocp_nn.certify`, computed when first asked for.
+
+        Raises
+        ------
+        ValueError
+            For a result without its problem.
+        """
+        if self.problem is None:
+            raise ValueError("this result has no problem: use ocp_nn.certify(problem, result.trajectory)")
+        return certify(self.problem, self.trajectory)
 
     def predict(self, x: ArrayLike) -> Array:
         """The trained network's outputs: :meth:`Model.predict`.
