@@ -16,17 +16,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import datasets, fit
+from . import datasets, doctor, export, fit, predict
 
 __all__ = ["main"]
 
-_COMMANDS = (fit, datasets)
+_COMMANDS = (fit, predict, export, datasets, doctor)
 
 _EPILOG = """\
 examples:
   ocp-nn fit diabetes --hidden 20,20 --out results/diabetes
-  ocp-nn fit houses.csv --target price
-  ocp-nn datasets
+  ocp-nn fit houses.csv --target price --out results/houses
+  ocp-nn predict results/houses new.csv --out predictions.csv
+  ocp-nn export results/houses --to onnx
+  ocp-nn doctor
 """
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .dataset import MIN_SAMPLES, DataError, Dataset
 
-__all__ = ["read_delimited", "read_folder"]
+__all__ = ["read_columns", "read_delimited", "read_folder"]
 
 Array = NDArray[np.float64]
 
@@ -28,15 +28,9 @@ def read_delimited(path: Path, target: Sequence[str]) -> Dataset:
 
     The delimiter is the one of comma, semicolon, tab and bar that the header has most of.
     """
-    lines = _lines(path)
-    if not lines:
-        raise DataError(f"{path}: the file is empty; a header and at least {MIN_SAMPLES} rows of numbers are needed")
-    delimiter = max(_DELIMITERS, key=lines[0][1].count)
-    rows = [(number, _cells(path, number, text, delimiter)) for number, text in lines]
-    header = rows[0][1]
-    _check_header(path, header)
+    header, rows = _header_and_rows(path)
     targets = _check_target(path, header, target)
-    table = _numbers(path, rows[1:], header)
+    table = _numbers(path, rows, header)
     inputs = [j for j in range(len(header)) if j not in targets]
     if not inputs:
         raise DataError(f"{path}: every column is a target, so no inputs are left (columns: {', '.join(header)})")
@@ -48,6 +42,39 @@ def read_delimited(path: Path, target: Sequence[str]) -> Dataset:
         target_names=tuple(header[j] for j in targets),
         source=str(path),
     )
+
+
+def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> tuple[Array, Array | None]:
+    """Columns of a delimited text file by their names, in the order of ``names``; others are not looked at.
+
+    Returns
+    -------
+    array (N, len(names)), and array (N, len(optional)) or None where not all optional columns are there
+    """
+    header, rows = _header_and_rows(path)
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise DataError(f"{path}: no column {missing[0]!r}; needed are {', '.join(names)}, found {', '.join(header)}")
+    if not rows:
+        raise DataError(f"{path}: no rows of numbers under the header")
+    extra = list(optional) if all(name in header for name in optional) else []
+    wanted = [*names, *extra]
+    for number, cells in rows:
+        _check_length(path, number, cells, header)
+    picked = [(number, [cells[header.index(name)] for name in wanted]) for number, cells in rows]
+    table = np.array([list(_row(path, number, cells, wanted)) for number, cells in picked])
+    return table[:, : len(names)], table[:, len(names) :] if extra else None
+
+
+def _header_and_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Column names, and line number and cells of every row; the delimiter is the one the header has most of."""
+    lines = _lines(path)
+    if not lines:
+        raise DataError(f"{path}: the file is empty; a header and at least {MIN_SAMPLES} rows of numbers are needed")
+    delimiter = max(_DELIMITERS, key=lines[0][1].count)
+    (_, header), *rows = [(number, _cells(path, number, text, delimiter)) for number, text in lines]
+    _check_header(path, header)
+    return header, rows
 
 
 def read_folder(path: Path) -> Dataset:
@@ -119,8 +146,7 @@ def _numbers(path: Path, rows: Sequence[tuple[int, list[str]]], header: Sequence
 
 
 def _row(path: Path, number: int, cells: list[str], header: Sequence[str]) -> Iterator[float]:
-    if len(cells) != len(header):
-        raise DataError(f"{path}, line {number}: {len(cells)} cells where {len(header)} are expected")
+    _check_length(path, number, cells, header)
     for cell, name in zip(cells, header, strict=True):
         if not cell:
             raise DataError(f"{path}, line {number}: no value in column {name!r}; fill it in or drop the row")
@@ -133,6 +159,11 @@ def _row(path: Path, number: int, cells: list[str], header: Sequence[str]) -> It
         if not np.isfinite(value):
             raise DataError(f"{path}, line {number}: {cell!r} in column {name!r} is not finite; drop or fill the row")
         yield value
+
+
+def _check_length(path: Path, number: int, cells: list[str], header: Sequence[str]) -> None:
+    if len(cells) != len(header):
+        raise DataError(f"{path}, line {number}: {len(cells)} cells where {len(header)} are expected")
 
 
 def _is_number(cell: str) -> bool:

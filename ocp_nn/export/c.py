@@ -1,0 +1,95 @@
+"""A trained network as C code without dependencies: CasADi's code generator and a plain function around it.
+
+    void NAME_predict(const double *x, double *y);
+
+x (n numbers) and y (m numbers) are in the data's own units.  The file also exports CasADi's own interface (``NAME``,
+``NAME_work``, ...), so that ``casadi.external`` can load the compiled library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import casadi as ca
+
+from ..atomic import atomic_write
+from ..model import Model
+from .casadi_function import casadi_function
+
+__all__ = ["write_c"]
+
+_WRAPPER = """
+#ifdef __cplusplus
+extern "C" {{
+#endif
+/* {inputs} inputs: {features}; {outputs} outputs: {targets}; in the data's own units */
+CASADI_SYMBOL_EXPORT void {name}_predict(const double *x, double *y) {{
+  const double *arg[{sz_arg}];
+  double *res[{sz_res}];
+  casadi_int iw[{sz_iw}];
+  double w[{sz_w}];
+  arg[0] = x;
+  res[0] = y;
+  {name}(arg, res, iw, w, 0);
+}}
+#ifdef __cplusplus
+}}
+#endif
+"""
+
+
+def write_c(model: Model, path: str | os.PathLike[str], name: str = "model") -> None:
+    """Write the model as one C file.
+
+    Parameters
+    ----------
+    model : Model
+    path : path
+        ``gcc -O2 -shared -fPIC -o model.so model.c -lm`` makes a library of it.
+    name : str
+        Of the functions in it.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` is no C identifier.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"the name must be a C identifier that begins with a letter, received {name!r}")
+    function = casadi_function(model, name)
+    code = _generated(function) + _wrapper(model, function)
+    with atomic_write(path) as file:
+        file.write(code.encode())
+
+
+def _generated(function: ca.Function) -> str:
+    # the generator writes to files only
+    with tempfile.TemporaryDirectory() as folder:
+        generator = ca.CodeGenerator(f"{function.name()}.c", {"with_header": False})
+        generator.add(function)
+        generator.generate(f"{folder}{os.sep}")
+        return (Path(folder) / f"{function.name()}.c").read_text()
+
+
+def _wrapper(model: Model, function: ca.Function) -> str:
+    return _WRAPPER.format(
+        name=function.name(),
+        inputs=model.network.num_inputs,
+        outputs=model.network.num_outputs,
+        features=_comment(model.features),
+        targets=_comment(model.targets),
+        sz_arg=max(function.sz_arg(), 1),
+        sz_res=max(function.sz_res(), 1),
+        sz_iw=max(function.sz_iw(), 1),
+        sz_w=max(function.sz_w(), 1),
+    )
+
+
+def _comment(names: tuple[str, ...]) -> str:
+    """Names for a C comment: nothing in them may end it or need another character set."""
+    return (
+        ", ".join(names).encode("ascii", "replace").decode().replace("*/", "* /").replace("\n", " ").replace("\\", "/")
+    )

@@ -1,0 +1,54 @@
+"""A trained network as a CasADi ``Function`` of one sample, for someone's model predictive controller.
+
+    f = casadi_function(result.model)       y = f(x),  x (n,) and y (m,) in the data's own units
+
+Weights and scaling are constants inside, so the file that :func:`write_casadi` leaves is read by plain CasADi:
+``casadi.Function.load("model.casadi")``.  Derivatives of all orders are CasADi's.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import casadi as ca
+import numpy as np
+from numpy.typing import NDArray
+
+from ..atomic import atomic_write
+from ..model import Model
+from ..network import Dense, Layer
+
+__all__ = ["casadi_function", "write_casadi"]
+
+Array = NDArray[np.float64]
+
+
+def casadi_function(model: Model, name: str = "model") -> ca.Function:
+    """The model as a function ``x -> y`` of column vectors; matrices with one column a sample are mapped by CasADi."""
+    x = ca.MX.sym("x", model.network.num_inputs)
+    state = (x - ca.DM(model.x_scaler.mean)) / ca.DM(model.x_scaler.scale)
+    for layer, u in zip(model.network.layers, model.controls, strict=True):
+        state = _apply(layer, state, u)
+    y = state * ca.DM(model.y_scaler.scale) + ca.DM(model.y_scaler.mean)
+    return ca.Function(name, [x], [ca.densify(y)], ["x"], ["y"])
+
+
+def _apply(layer: Layer, x: ca.MX, u: Array) -> ca.MX:
+    if not isinstance(layer, Dense):
+        return layer.function(x, ca.DM(u))
+    weight, bias = layer.weights(u)
+    # whole matrices: the expression, and C code made from it, does not grow with the widths
+    y = layer.phi.symbolic(ca.MX(ca.DM(weight)) @ x + ca.DM(bias))
+    return x + y if layer.residual else y
+
+
+def write_casadi(model: Model, path: str | os.PathLike[str], name: str = "model") -> None:
+    """:func:`casadi_function` in a file for ``casadi.Function.load``."""
+    function = casadi_function(model, name)
+    # CasADi writes what ``load`` reads to files only
+    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file:
+        saved = Path(folder) / "function"
+        function.save(str(saved))
+        file.write(saved.read_bytes())

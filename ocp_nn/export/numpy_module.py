@@ -1,0 +1,109 @@
+"""A trained network as one Python file that needs NumPy and nothing else.
+
+The weights are in the file as decimal numbers with all their digits; ``predict(x)`` gives what
+:meth:`ocp_nn.Model.predict` gives.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..atomic import atomic_write
+from ..model import Model
+from ..network import Dense
+
+__all__ = ["write_numpy"]
+
+Array = NDArray[np.float64]
+
+_ACTIVATIONS = {
+    "tanh": "np.tanh(a)",
+    "sigmoid": "0.5 + 0.5 * np.tanh(0.5 * a)",
+    "relu": "np.maximum(a, 0.0)",
+    "softplus": "np.logaddexp(0.0, a)",
+    "identity": "a",
+}
+
+_MODULE = '''\
+"""A trained network; made by ocp_nn {version}.  Needs NumPy only.
+
+    from {module} import predict
+    y = predict(x)        # x of shape (N, {inputs}) -> y of shape (N, {outputs}), in the data's own units
+"""
+
+import numpy as np
+
+FEATURES = {features!r}
+TARGETS = {targets!r}
+
+X_MEAN = np.array({x_mean})
+X_SCALE = np.array({x_scale})
+Y_MEAN = np.array({y_mean})
+Y_SCALE = np.array({y_scale})
+
+# weights (inputs, outputs), bias, activation, whether the layer adds its input
+LAYERS = [
+{layers}
+]
+
+ACTIVATIONS = {{
+{activations}
+}}
+
+
+def predict(x):
+    x = np.asarray(x, dtype=float)
+    if x.ndim != 2 or x.shape[1] != len(X_MEAN):
+        raise ValueError(f"expected x of shape (N, {{len(X_MEAN)}}), received {{x.shape}}")
+    x = (x - X_MEAN) / X_SCALE
+    for weights, bias, activation, residual in LAYERS:
+        y = ACTIVATIONS[activation](x @ weights + bias)
+        x = x + y if residual else y
+    return x * Y_SCALE + Y_MEAN
+'''
+
+
+def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write the model as a Python module with a function ``predict``.
+
+    Raises
+    ------
+    ValueError
+        For a symbolic stage, which only CasADi can evaluate.
+    """
+    from .. import __version__
+
+    layers = [
+        _layer_line(k, layer, u) for k, (layer, u) in enumerate(zip(model.network.layers, model.controls, strict=True))
+    ]
+    used = {layer.activation: None for layer in model.network.layers if isinstance(layer, Dense)}
+    text = _MODULE.format(
+        version=__version__,
+        module=os.path.splitext(os.path.basename(os.fspath(path)))[0],
+        inputs=model.network.num_inputs,
+        outputs=model.network.num_outputs,
+        features=model.features,
+        targets=model.targets,
+        x_mean=_digits(model.x_scaler.mean),
+        x_scale=_digits(model.x_scaler.scale),
+        y_mean=_digits(model.y_scaler.mean),
+        y_scale=_digits(model.y_scaler.scale),
+        layers="\n".join(layers),
+        activations="\n".join(f"    {name!r}: lambda a: {_ACTIVATIONS[name]}," for name in used),
+    )
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _layer_line(k: int, layer: object, u: Array) -> str:
+    if not isinstance(layer, Dense):
+        raise ValueError(f"stage {k} is a CasADi function, which NumPy cannot evaluate: export to CasADi or C instead")
+    weight, bias = layer.weights(u)
+    return f"    (np.array({_digits(weight.T)}), np.array({_digits(bias)}), {layer.activation!r}, {layer.residual}),"
+
+
+def _digits(values: Array) -> str:
+    return repr(values.tolist())

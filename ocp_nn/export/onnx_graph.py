@@ -1,0 +1,127 @@
+"""A trained network as an ONNX graph: ``x`` (N, inputs) -> ``y`` (N, outputs), in the data's own units.
+
+The operators are Sub, Div, Gemm, one activation a layer, Add for skip connections and Mul, which every runtime has.
+Softplus is written out, since not every runtime has it in double precision.  onnx is the extra ``onnx`` and is imported
+when a graph is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..atomic import atomic_write
+from ..model import Model
+from ..network import Dense
+
+__all__ = ["onnx_model", "write_onnx"]
+
+Array = NDArray[np.float64]
+
+# Version of the operator set: old enough for every runtime of recent years.
+_OPSET = 17
+
+
+def onnx_model(model: Model, *, dtype: str = "float64") -> Any:
+    """The model as an ``onnx.ModelProto``.
+
+    Parameters
+    ----------
+    model : Model
+    dtype : str
+        ``"float64"``, or ``"float32"`` for runtimes without double precision.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    ValueError
+        For a symbolic stage, which ONNX has no operator for, or an unknown ``dtype``.
+    """
+    helper, checker = _onnx()
+    if dtype not in ("float64", "float32"):
+        raise ValueError(f"dtype must be 'float64' or 'float32', received {dtype!r}")
+    graph = _Graph(dtype)
+    x = graph.apply("Sub", "x", graph.constant("x_mean", model.x_scaler.mean))
+    x = graph.apply("Div", x, graph.constant("x_scale", model.x_scaler.scale))
+    for k, (layer, u) in enumerate(zip(model.network.layers, model.controls, strict=True)):
+        if not isinstance(layer, Dense):
+            raise ValueError(f"stage {k} is a CasADi function, which ONNX cannot hold: export to CasADi or C instead")
+        weight, bias = layer.weights(u)
+        a = graph.apply("Gemm", x, graph.constant(f"W{k}", weight.T), graph.constant(f"b{k}", bias))
+        y = _ACTIVATIONS[layer.activation](graph, a)
+        x = graph.apply("Add", x, y) if layer.residual else y
+    x = graph.apply("Mul", x, graph.constant("y_scale", model.y_scaler.scale))
+    graph.apply("Add", x, graph.constant("y_mean", model.y_scaler.mean), output="y")
+    return graph.finish(model, helper, checker)
+
+
+def write_onnx(model: Model, path: str | os.PathLike[str], *, dtype: str = "float64") -> None:
+    """:func:`onnx_model` in a file."""
+    content = onnx_model(model, dtype=dtype).SerializeToString()
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _onnx() -> tuple[Any, Any]:
+    try:
+        from onnx import checker, helper
+    except ImportError:
+        raise ImportError("the export to ONNX needs the package onnx: pip install 'ocp-nn[onnx]'") from None
+    return helper, checker
+
+
+class _Graph:
+    """Nodes and constants in the order they are asked for."""
+
+    def __init__(self, dtype: str) -> None:
+        from onnx import TensorProto, helper, numpy_helper
+
+        self._helper, self._numpy_helper = helper, numpy_helper
+        self._dtype = np.dtype(dtype)
+        self._kind = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+
+    def constant(self, name: str, values: Array) -> str:
+        array = np.ascontiguousarray(values, dtype=self._dtype)
+        self._constants.append(self._numpy_helper.from_array(array, name))
+        return name
+
+    def apply(self, operator: str, *inputs: str, output: str | None = None) -> str:
+        output = output or f"t{len(self._nodes)}"
+        self._nodes.append(self._helper.make_node(operator, list(inputs), [output]))
+        return output
+
+    def finish(self, model: Model, helper: Any, checker: Any) -> Any:
+        from .. import __version__
+
+        shapes = [("x", model.network.num_inputs), ("y", model.network.num_outputs)]
+        ends = [helper.make_tensor_value_info(name, self._kind, ["N", width]) for name, width in shapes]
+        graph = helper.make_graph(self._nodes, "ocp_nn", ends[:1], ends[1:], self._constants)
+        opset = [helper.make_opsetid("", _OPSET)]
+        proto = helper.make_model(graph, producer_name="ocp_nn", producer_version=__version__, opset_imports=opset)
+        proto.ir_version = min(proto.ir_version, 8)  # what runtimes of this operator set read
+        helper.set_model_props(proto, {"features": ", ".join(model.features), "targets": ", ".join(model.targets)})
+        checker.check_model(proto)
+        return proto
+
+
+def _softplus(graph: _Graph, a: str) -> str:
+    """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|)"""
+    one = graph.constant(f"one_{a}", np.ones(1))
+    small = graph.apply("Exp", graph.apply("Neg", graph.apply("Abs", a)))
+    return graph.apply("Add", graph.apply("Relu", a), graph.apply("Log", graph.apply("Add", small, one)))
+
+
+_ACTIVATIONS: dict[str, Callable[[_Graph, str], str]] = {
+    "tanh": lambda graph, a: graph.apply("Tanh", a),
+    "sigmoid": lambda graph, a: graph.apply("Sigmoid", a),
+    "relu": lambda graph, a: graph.apply("Relu", a),
+    "softplus": _softplus,
+    "identity": lambda graph, a: a,
+}

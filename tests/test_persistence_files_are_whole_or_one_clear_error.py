@@ -1,0 +1,195 @@
+"""``Result.save`` / ``ocp_nn.load``: everything comes back; damage and other versions are one error; no half files."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+
+import casadi as ca
+import numpy as np
+import pytest
+
+import ocp_nn
+from ocp_nn import LoadError, Model, Network, Options, Result, Status, TrainingProblem, persistence, solve
+from ocp_nn.data import Scaler
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(-3, 3, (37, 2))
+Y = np.sin(X[:, :1]) + X[:, 1:]
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    options = Options(max_outer=6, shooting=[2], penalty=[3.0, 4.0], time_limit=np.inf)
+    found = solve(TrainingProblem(Network.mlp([2, 3, 3, 1], "sigmoid"), X, Y, 1e-3), options=options)
+    scalers = {
+        "x_scaler": Scaler(np.array([1.0, 2.0]), np.array([0.1, 3.0])),
+        "y_scaler": Scaler(np.zeros(1), 5 * np.ones(1)),
+    }
+    model = Model(found.model.network, found.model.controls, **scalers, features=["a", "b*é"], targets=["t"])
+    return replace(found, model=model)
+
+
+@pytest.fixture(scope="module")
+def content(result, tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("saved") / "result.npz"
+    result.save(path)
+    return path.read_bytes()
+
+
+def loaded(content, tmp_path) -> Result:
+    (tmp_path / "copy.npz").write_bytes(content)
+    return ocp_nn.load(tmp_path / "copy.npz")
+
+
+def test_everything_comes_back(result, content, tmp_path):
+    copy = loaded(content, tmp_path)
+    numbers = ("objective", "rollout_objective", "max_defect", "stationarity", "seconds")
+    for name in (*numbers, "status", "message", "solver", "history", "counts", "options"):
+        assert getattr(copy, name) == getattr(result, name), name
+    for name in ("controls", "states", "multipliers"):
+        for a, b in zip(getattr(copy.trajectory, name), getattr(result.trajectory, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert copy.problem.is_same_as(result.problem)
+    assert (copy.model.features, copy.model.targets) == (("a", "b*é"), ("t",))
+    np.testing.assert_array_equal(copy.predict(X), result.predict(X))
+    assert copy.versions["ocp_nn"] == ocp_nn.__version__
+    assert copy.versions.keys() == {"ocp_nn", "python", "casadi", "numpy", "scipy"}
+
+
+def test_it_can_be_read_as_documented(result, content):
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        meta = json.loads(str(file["meta"]))
+        arrays = dict(file)
+    assert (meta["format"], meta["version"], meta["sizes"]) == ("ocp_nn result", 1, [2, 3, 3, 1])
+    assert meta["options"]["time_limit"] == "inf"
+    x = (X - arrays["x_mean"]) / arrays["x_scale"]
+    for k, layer in enumerate(meta["layers"]):
+        table = arrays[f"control_{k}"].reshape(layer["num_inputs"] + 1, layer["num_outputs"])
+        a = x @ table[:-1] + table[-1]
+        x = 0.5 + 0.5 * np.tanh(a / 2) if layer["activation"] == "sigmoid" else a
+    np.testing.assert_allclose(x * arrays["y_scale"] + arrays["y_mean"], result.predict(X), rtol=1e-13, atol=1e-12)
+
+
+def test_a_file_without_state_holds_no_data(result, tmp_path):
+    result.save(tmp_path / "small.npz", state=False)
+    with np.load(tmp_path / "small.npz") as file:
+        sizes = {name: array.size for name, array in file.items()}
+        assert all(len(X) not in array.shape for name, array in file.items())
+    assert sum(sizes.values()) < 200
+    copy = ocp_nn.load(tmp_path / "small.npz")
+    np.testing.assert_array_equal(copy.predict(X), result.predict(X))
+    assert (copy.state, copy.problem, copy.trajectory.states) == (None, None, ())
+    assert copy.history == result.history
+
+
+def test_symbolic_stages_are_saved(tmp_path):
+    x, u = ca.SX.sym("x", 2), ca.SX.sym("u", 3)
+    stage = ca.Function("stage", [x, u], [ca.tanh(x * u[:2]) + u[2]])
+    problem = TrainingProblem(Network([stage, stage]), X, X, 0.1)
+    result = solve(problem, options=Options(max_outer=3))
+    result.save(tmp_path / "symbolic.npz")
+    copy = ocp_nn.load(tmp_path / "symbolic.npz")
+    np.testing.assert_array_equal(copy.predict(X), result.predict(X))
+    copy.save(tmp_path / "again.npz")
+    np.testing.assert_array_equal(ocp_nn.load(tmp_path / "again.npz").predict(X), result.predict(X))
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(result, content, tmp_path):
+    noticed = 0
+    for position in range(0, len(content), 97):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        try:
+            copy = loaded(bytes(damaged), tmp_path)
+        except LoadError:
+            noticed += 1
+        else:
+            np.testing.assert_array_equal(copy.predict(X), result.predict(X))
+            assert copy.history == result.history
+    assert noticed > 50
+
+
+@pytest.mark.parametrize("length", [0, 1, 10, 300, -1000, -1])
+def test_a_file_cut_short_is_an_error(content, tmp_path, length):
+    with pytest.raises(LoadError, match=r"copy\.npz: damaged, or not a result saved by ocp_nn"):
+        loaded(content[:length], tmp_path)
+
+
+def changed(content: bytes, **meta) -> bytes:
+    with np.load(io.BytesIO(content)) as file:
+        arrays = dict(file)
+    arrays["meta"] = np.array(json.dumps(json.loads(str(arrays["meta"])) | meta))
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return out.getvalue()
+
+
+def test_another_version_is_named(content, tmp_path):
+    later = changed(content, version=2, versions={"ocp_nn": "9.1"})
+    with pytest.raises(LoadError, match=r"written in format 2 by ocp_nn 9\.1.*reads format 1; install ocp_nn 9\.1"):
+        loaded(later, tmp_path)
+
+
+def other_archive() -> bytes:
+    out = io.BytesIO()
+    np.savez(out, weights=np.ones(3))
+    return out.getvalue()
+
+
+def pickled_archive() -> bytes:
+    out = io.BytesIO()
+    np.savez(out, meta=np.array([{"format": "ocp_nn result"}], dtype=object))
+    return out.getvalue()
+
+
+def text_zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("meta", "hello")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("make", [other_archive, pickled_archive, text_zip, lambda: b"hello, world\n" * 50])
+def test_other_files_are_one_clear_error(make, tmp_path):
+    with pytest.raises(LoadError, match="damaged, or not a result saved by ocp_nn"):
+        loaded(make(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"format": "other"}, {"layers": [{"kind": "lstm"}]}, {"layers": []}, {"result": {}}, {"targets": ["a", "b"]}],
+)
+def test_contents_that_do_not_fit_are_one_clear_error(content, meta, tmp_path):
+    with pytest.raises(LoadError, match="damaged"):
+        loaded(changed(content, **meta), tmp_path)
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ocp_nn.load(tmp_path / "none.npz")
+
+
+def test_a_kill_while_writing_leaves_the_old_file(result, content, tmp_path, monkeypatch):
+    path = tmp_path / "result.npz"
+    result.save(path)
+
+    def half(file, **arrays):
+        file.write(content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(persistence.np, "savez", half)
+    with pytest.raises(KeyboardInterrupt):
+        replace(result, status=Status.FAILED).save(path)
+    assert ocp_nn.load(path).status is result.status
+    assert [p.name for p in tmp_path.iterdir()] == ["result.npz"]
+
+
+def test_what_cannot_be_saved_says_so(result, tmp_path):
+    with pytest.raises(ValueError, match="only a result with a model"):
+        replace(result, model=None).save(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match="control_0"):
+        persistence.save(result, tmp_path / "x.npz", arrays={"control_0": 1.0})
+    assert not list(tmp_path.iterdir())
