@@ -65,7 +65,7 @@ class Selection:
     errors : tuple of float
         Root mean square validation error of each, over all repeats, in the units of y.
     num_train : int
-        Samples the choice was made on: in each of ``repeats``, ``num_validation`` of ``num_used`` of them were held out.
+        Samples the choice was made on: in each repeat ``num_validation`` of ``num_used`` of them were held out.
     num_used, num_validation, repeats : int
     """
 
