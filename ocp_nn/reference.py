@@ -2,8 +2,10 @@
 
 * :func:`cold_start` solves the same problem by single shooting from the same initial weights.  Training is nonconvex,
   so it may well end in another basin: a row to compare with, no proof of anything.
-* :func:`confirm` starts IPOPT with the exact Hessian *at our solution*.  If that is a local minimiser, IPOPT ends
-  successfully and the objective stays where it was.  This check means something.
+* :func:`confirm` starts IPOPT with the exact Hessian *at our solution*.  If that is a solution, IPOPT ends successfully
+  and the objective stays where it was.  This check means something: IPOPT measures the gradient by its own evaluation
+  of the program, and moves on wherever its tolerance, tighter than ours, is not met.  (A point it accepts at once is
+  shown to be stationary; that it is no saddle is for :mod:`ocp_nn.certificate` to say.)
 """
 
 from __future__ import annotations
