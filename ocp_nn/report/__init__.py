@@ -5,19 +5,25 @@ from __future__ import annotations
 from .environment import environment, environment_line
 from .figures import (
     convergence_figure,
+    layers_figure,
     plot_convergence,
+    plot_multipliers,
     plot_objective,
     plot_penalty,
     plot_predictions,
     plot_residuals,
+    plot_states,
+    plot_weights,
     predictions_figure,
 )
 from .files import atomic_write, write_figure, write_history, write_json, write_model
+from .live import LiveHistory
 from .summary import Fit, final_table, summarize, write_fit
 from .tables import format_number, format_table, history_header, history_row, problem_line
 
 __all__ = [
     "Fit",
+    "LiveHistory",
     "atomic_write",
     "convergence_figure",
     "environment",
@@ -27,11 +33,15 @@ __all__ = [
     "format_table",
     "history_header",
     "history_row",
+    "layers_figure",
     "plot_convergence",
+    "plot_multipliers",
     "plot_objective",
     "plot_penalty",
     "plot_predictions",
     "plot_residuals",
+    "plot_states",
+    "plot_weights",
     "predictions_figure",
     "problem_line",
     "summarize",

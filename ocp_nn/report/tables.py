@@ -9,7 +9,15 @@ import numpy as np
 from ..problem import TrainingProblem
 from ..result import Record
 
-__all__ = ["format_number", "format_table", "history_header", "history_row", "problem_line"]
+__all__ = [
+    "format_number",
+    "format_table",
+    "history_cells",
+    "history_header",
+    "history_names",
+    "history_row",
+    "problem_line",
+]
 
 # Heading and width of each column of the history; together they stay below 80.
 _HISTORY_COLUMNS = (
@@ -60,9 +68,14 @@ def history_header() -> str:
     return "".join(name.rjust(width) for name, width in _HISTORY_COLUMNS) + "  phase"
 
 
-def history_row(record: Record) -> str:
-    """One outer iteration in one line."""
-    cells = (
+def history_names() -> tuple[str, ...]:
+    """Headings of :func:`history_cells`."""
+    return (*(name for name, _ in _HISTORY_COLUMNS), "phase")
+
+
+def history_cells(record: Record) -> tuple[str, ...]:
+    """One outer iteration in words, the phase last."""
+    return (
         str(record.iteration),
         format_number(record.objective, 6),
         f"{record.max_defect:.2e}",
@@ -70,9 +83,15 @@ def history_row(record: Record) -> str:
         f"{record.penalty:.1e}" if np.isfinite(record.penalty) else "inf",
         str(record.steps),
         f"{record.seconds:.2f}",
+        _PHASES.get(record.phase, record.phase),
     )
+
+
+def history_row(record: Record) -> str:
+    """One outer iteration in one line."""
+    *cells, phase = history_cells(record)
     numbers = "".join(cell.rjust(width) for cell, (_, width) in zip(cells, _HISTORY_COLUMNS, strict=True))
-    return f"{numbers}  {_PHASES.get(record.phase, record.phase)}"
+    return f"{numbers}  {phase}"
 
 
 def problem_line(name: str, problem: TrainingProblem, shooting: str = "multiple") -> str:
