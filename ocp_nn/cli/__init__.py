@@ -16,16 +16,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import datasets, doctor, export, fit, predict
+from . import compare, datasets, doctor, export, fit, predict
 
 __all__ = ["main"]
 
-_COMMANDS = (fit, predict, export, datasets, doctor)
+_COMMANDS = (fit, compare, predict, export, datasets, doctor)
 
 _EPILOG = """\
 examples:
   ocp-nn fit diabetes --hidden 20,20 --out results/diabetes
   ocp-nn fit houses.csv --target price --out results/houses
+  ocp-nn compare diabetes --hidden 8,8
   ocp-nn predict results/houses new.csv --out predictions.csv
   ocp-nn export results/houses --to onnx
   ocp-nn doctor

@@ -17,7 +17,15 @@ from ..reference import cold_start, confirm
 from ..report import environment_line, final_table, history_header, history_row, problem_line, write_fit
 from ..report.summary import Fit
 from ..result import Record, Result
-from ..selection import Selection, choose_weight_decay
+from ..selection import Selection
+from .arguments import (
+    add_problem_arguments,
+    positive,
+    prepare_experiment,
+    print_line,
+    select_weight_decay,
+    silent,
+)
 
 __all__ = ["register", "run"]
 
@@ -45,39 +53,23 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("dataset", metavar="DATASET", help="a name (see ocp-nn datasets), a CSV file or a folder")
-    parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
-    parser.add_argument(
-        "--hidden", metavar="WIDTHS", type=_widths, default=(20, 20), help="default 20,20; 'none' is linear"
-    )
-    parser.add_argument(
-        "--activation", metavar="NAME", default="tanh", help="tanh (default), sigmoid, relu, softplus, identity"
-    )
-    parser.add_argument("--weight-decay", metavar="RHO", type=_weight_decay, default=None,
-                        help="Tikhonov weight of all weights and biases; default auto: chosen on held-out parts of the "
-                             "training part")  # fmt: skip
-    parser.add_argument("--test-size", metavar="SHARE", type=float, default=0.1, help="share held out, default 0.1")
-    parser.add_argument(
-        "--seed", metavar="N", type=_seed, default=0, help="of the split and the initial weights, default 0"
-    )
+    add_problem_arguments(parser)
     parser.add_argument("--shooting", choices=("multiple", "single"), default="multiple", help="default multiple")
     parser.add_argument("--reference", choices=("ipopt", "none"), default="ipopt", help="default ipopt")
-    parser.add_argument("--time-limit", metavar="SECONDS", type=_positive,
+    parser.add_argument("--time-limit", metavar="SECONDS", type=positive,
                         help=f"of each solve, default {SOLVE_SECONDS:g}; IPOPT: {REFERENCE_SECONDS:g}")  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, help="leave summary, history, model and figures there")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def run(args: argparse.Namespace) -> int:
-    say: Callable[[str], None] = _silent if args.quiet else _print
+    say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
     data = load_dataset(args.dataset, target=args.target)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-    experiment = Experiment.prepare(
-        data, args.hidden, activation=args.activation, test_size=args.test_size, seed=args.seed
-    )
-    selection = _select(args, experiment, say)
+    experiment = prepare_experiment(args, data)
+    selection = select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
     say(problem_line(data.name, problem, args.shooting))
     options = Options(seed=args.seed, shooting=args.shooting, time_limit=args.time_limit or SOLVE_SECONDS)
@@ -88,16 +80,6 @@ def run(args: argparse.Namespace) -> int:
         write_fit(args.out, fit)
         say(f"written to {args.out}: summary.json, history.csv, model.npz, convergence.png, predictions.png")
     return 0 if fit.result.success else 2
-
-
-def _select(args: argparse.Namespace, experiment: Experiment, say: Callable[[str], None]) -> Selection | None:
-    if args.weight_decay is not None:
-        return None
-    selection = choose_weight_decay(
-        experiment.network, experiment.train_inputs, experiment.train_targets, seed=args.seed
-    )
-    say(selection.message)
-    return selection
 
 
 def _fit(
@@ -147,52 +129,3 @@ def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:
 
 def _ended(result: Result) -> str:
     return "converged" if result.success else f"ended with {result.status.value}"
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
-
-
-def _silent(line: str) -> None:
-    pass
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    if text.strip() in ("", "none"):
-        return ()
-    try:
-        widths = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        widths = (0,)
-    if min(widths) < 1:
-        raise argparse.ArgumentTypeError(f"widths are positive integers separated by commas, received {text!r}")
-    return widths
-
-
-def _weight_decay(text: str) -> float | None:
-    if text == "auto":
-        return None
-    value = _number(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"the weight decay is 'auto' or a number >= 0, received {text!r}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number > 0 is expected, received {text!r}")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"a seed is an integer >= 0, received {text!r}")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a number is expected, received {text!r}") from None

@@ -1,0 +1,105 @@
+"""Arguments that several commands share: the data set, the network and the objective; and how they become a problem."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from ..data import Dataset
+from ..experiment import Experiment
+from ..selection import Selection, choose_weight_decay
+
+__all__ = [
+    "add_problem_arguments",
+    "positive",
+    "prepare_experiment",
+    "print_line",
+    "select_weight_decay",
+    "silent",
+]
+
+
+def add_problem_arguments(parser: argparse.ArgumentParser) -> None:
+    """What decides the training problem."""
+    parser.add_argument("dataset", metavar="DATASET", help="a name (see ocp-nn datasets), a CSV file or a folder")
+    parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
+    parser.add_argument(
+        "--hidden", metavar="WIDTHS", type=_widths, default=(20, 20), help="default 20,20; 'none' is linear"
+    )
+    parser.add_argument(
+        "--activation", metavar="NAME", default="tanh", help="tanh (default), sigmoid, relu, softplus, identity"
+    )
+    parser.add_argument("--weight-decay", metavar="RHO", type=_weight_decay, default=None,
+                        help="Tikhonov weight of all weights and biases; default auto: chosen on held-out parts of the "
+                             "training part")  # fmt: skip
+    parser.add_argument("--test-size", metavar="SHARE", type=float, default=0.1, help="share held out, default 0.1")
+    parser.add_argument(
+        "--seed", metavar="N", type=_seed, default=0, help="of the split and the initial weights, default 0"
+    )
+
+
+def prepare_experiment(args: argparse.Namespace, data: Dataset) -> Experiment:
+    """Split and scaled data, and the network that the arguments describe."""
+    return Experiment.prepare(data, args.hidden, activation=args.activation, test_size=args.test_size, seed=args.seed)
+
+
+def select_weight_decay(
+    args: argparse.Namespace, experiment: Experiment, say: Callable[[str], None]
+) -> Selection | None:
+    """The weight decay chosen on the training part, or None where it was given."""
+    if args.weight_decay is not None:
+        return None
+    selection = choose_weight_decay(
+        experiment.network, experiment.train_inputs, experiment.train_targets, seed=args.seed
+    )
+    say(selection.message)
+    return selection
+
+
+def print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def silent(line: str) -> None:
+    pass
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if text.strip() in ("", "none"):
+        return ()
+    try:
+        widths = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        widths = (0,)
+    if min(widths) < 1:
+        raise argparse.ArgumentTypeError(f"widths are positive integers separated by commas, received {text!r}")
+    return widths
+
+
+def _weight_decay(text: str) -> float | None:
+    if text == "auto":
+        return None
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"the weight decay is 'auto' or a number >= 0, received {text!r}")
+    return value
+
+
+def positive(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number > 0 is expected, received {text!r}")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"a seed is an integer >= 0, received {text!r}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number is expected, received {text!r}") from None
