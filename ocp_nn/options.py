@@ -50,7 +50,6 @@ class Options:
         Factor by which a node's beta grows.
     violation_reduction : float
         A node's beta grows where ||d_k|| is above this multiple of what it was; 0 lets every beta grow always.
-        The first outer iteration has no violation to compare with and raises none.
     max_penalty : float
         Cap of beta.
     multiplier_bound : float

@@ -42,6 +42,9 @@ _RESTART_SOFTER, _RESTART_PATIENCE = 10.0, 4
 # Restarts from a kink go on until this many in a row gain less than this fraction of the objective.
 _FRUITLESS_RESTARTS, _FRUITFUL_GAIN = 3, 0.01
 
+# ||d_k|| below this fraction of the tolerance is closed.
+_CLOSED = 0.1
+
 # Size of a restart's perturbation, relative to standard weights.
 _PERTURBATION = 0.5
 
@@ -65,10 +68,14 @@ def first_penalty(problem: TrainingProblem, options: Options) -> tuple[float, ..
 
 
 def raised_penalty(state: SolverState, violation: tuple[float, ...], options: Options) -> tuple[float, ...]:
-    """Every beta_k whose defects did not fall enough, times the growth factor, up to the cap."""
+    """Every beta_k whose defects did not fall enough, times the growth factor, up to the cap.
+
+    Defects well within the tolerance need no more: beta times their rounding would drown the gradient.
+    """
+    enough = _CLOSED * options.tolerance
     return tuple(
         min(beta * options.penalty_growth, max(beta, options.max_penalty))
-        if np.isfinite(beta) and now > options.violation_reduction * before
+        if np.isfinite(beta) and now > enough and not now <= options.violation_reduction * before
         else beta
         for beta, now, before in zip(state.penalty, violation, state.violation, strict=True)
     )
