@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import Dataset, Scaler, Split, random_split
+from .model import Model
 from .network import Network
 from .problem import TrainingProblem
 
@@ -81,14 +82,24 @@ class Experiment:
         """The training problem, in standard units."""
         return TrainingProblem(self.network, self.train_inputs, self.train_targets, weight_decay)
 
+    def model(self, controls: Sequence[Array]) -> Model:
+        """The network with these controls, in the data's own units and with its names."""
+        return Model(
+            self.network,
+            controls,
+            x_scaler=self.x_scaler,
+            y_scaler=self.y_scaler,
+            features=self.dataset.feature_names,
+            targets=self.dataset.target_names,
+        )
+
     def measured(self, part: str) -> Array:
         """Targets of the ``"train"`` or ``"test"`` part, in their own units."""
         return self.dataset.y[self._rows(part)]
 
     def predicted(self, controls: Sequence[Array], part: str) -> Array:
         """The network's predictions for a part, in the targets' own units."""
-        inputs = self.x_scaler.transform(self.dataset.x[self._rows(part)])
-        return self.y_scaler.inverse(self.network.predict(controls, inputs))
+        return self.model(controls).predict(self.dataset.x[self._rows(part)])
 
     def rmse(self, controls: Sequence[Array], part: str) -> float:
         """Root mean square error on a part, in the targets' own units."""

@@ -24,7 +24,7 @@ REFERENCE_KEYS = {
     "solver", "transcription", "status", "objective", "test_rmse", "iterations", "seconds", "confirmed",
     "confirm_relative_change",
 }  # fmt: skip
-FILES = {"summary.json", "history.csv", "model.npz", "convergence.png", "predictions.png"}
+FILES = {"summary.json", "history.csv", "model.npz", "convergence.png", "predictions.png", "layers.png"}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_it_converges_and_leaves_the_files(run):
     code, _, errors, out = run
     assert (code, errors) == (0, "")
     assert {p.name for p in out.iterdir()} == FILES
-    for name in ("convergence.png", "predictions.png"):
+    for name in ("convergence.png", "predictions.png", "layers.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 

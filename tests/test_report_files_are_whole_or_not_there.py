@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from ocp_nn.report import atomic_write, write_history, write_json, write_model
+from ocp_nn.report import atomic_write, write_history, write_json
 from ocp_nn.result import Record
 
 RECORD = Record(
@@ -66,14 +66,3 @@ def test_history_keeps_every_digit(tmp_path):
     assert float(row["objective"]) == 1 / 3
     assert (row["phase"], row["rollout_objective"], row["penalty"]) == ("inner", "", "inf")
     assert first == second
-
-
-def test_model_needs_no_pickle(tmp_path):
-    path, rng = tmp_path / "model.npz", np.random.default_rng(0)
-    controls = [rng.standard_normal(5), rng.standard_normal(3)]
-    write_model(path, controls, {"x_mean": np.arange(2.0)}, {"sizes": (1, 2), "activation": "tanh"})
-    with np.load(path, allow_pickle=False) as archive:
-        for k, u in enumerate(controls):
-            np.testing.assert_array_equal(archive[f"control_{k}"], u)
-        np.testing.assert_array_equal(archive["x_mean"], [0, 1])
-        assert json.loads(str(archive["meta"])) == {"sizes": [1, 2], "activation": "tanh"}

@@ -16,7 +16,7 @@ from .figures import (
     plot_weights,
     predictions_figure,
 )
-from .files import atomic_write, write_figure, write_history, write_json, write_model
+from .files import atomic_write, write_figure, write_history, write_json
 from .live import LiveHistory
 from .summary import Fit, final_table, summarize, write_fit
 from .tables import format_number, format_table, history_header, history_row, problem_line
@@ -49,5 +49,4 @@ __all__ = [
     "write_fit",
     "write_history",
     "write_json",
-    "write_model",
 ]

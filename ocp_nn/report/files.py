@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..atomic import atomic_write
 from ..result import Record
@@ -19,7 +18,7 @@ from ..result import Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["atomic_write", "write_figure", "write_history", "write_json", "write_model"]
+__all__ = ["atomic_write", "write_figure", "write_history", "write_json"]
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -49,18 +48,6 @@ def write_history(path: str | os.PathLike[str], history: Iterable[Record]) -> No
     writer.writerows(asdict(record) for record in history)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
-
-
-def write_model(
-    path: str | os.PathLike[str],
-    controls: Iterable[NDArray[np.float64]],
-    arrays: Mapping[str, Any],
-    meta: Mapping[str, Any],
-) -> None:
-    """An ``.npz`` without pickle: ``control_0`` .. ``control_{K-1}``, the ``arrays``, and ``meta`` as JSON text."""
-    content = {f"control_{k}": u for k, u in enumerate(controls)} | {k: np.asarray(v) for k, v in arrays.items()}
-    with atomic_write(path) as file:
-        np.savez_compressed(file, meta=np.array(json.dumps(_plain(meta))), **content)
 
 
 def write_figure(path: str | os.PathLike[str], figure: Figure, *, dpi: int = 150) -> None:

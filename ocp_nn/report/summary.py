@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..experiment import Baseline, Experiment
+from ..persistence import save
 from ..reference import Confirmation
 from ..result import Result
 from ..selection import Selection
 from .environment import environment
-from .figures import convergence_figure, predictions_figure
-from .files import write_figure, write_history, write_json, write_model
+from .figures import convergence_figure, layers_figure, predictions_figure
+from .files import write_figure, write_history, write_json
 from .tables import format_number, format_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Fit", "final_table", "summarize", "write_fit"]
 
@@ -137,7 +141,7 @@ def _row(fit: Fit, method: str, result: Result) -> tuple[str, ...]:
 
 
 def write_fit(folder: Path, fit: Fit) -> None:
-    """``summary.json``, ``history.csv``, ``model.npz``, ``convergence.png`` and ``predictions.png``."""
+    """``summary.json``, ``history.csv``, ``model.npz``, and ``convergence``, ``predictions`` and ``layers.png``."""
     experiment, data = fit.experiment, fit.experiment.dataset
     controls = fit.result.trajectory.controls
     parts = [(f"{p}ing" if p == "train" else p, p) for p in ("train", "test")]
@@ -149,26 +153,18 @@ def write_fit(folder: Path, fit: Fit) -> None:
     tolerance = fit.tolerance * max(1.0, fit.result.objective)
     write_figure(folder / "convergence.png", convergence_figure(fit.result.history, title, tolerance))
     write_figure(folder / "predictions.png", predictions_figure(predictions, names, title))
+    write_figure(folder / "layers.png", _layers(fit, title))
     write_json(folder / "summary.json", summarize(fit))
 
 
+def _layers(fit: Fit, title: str) -> Figure:
+    problem, trajectory = fit.experiment.problem(fit.weight_decay), fit.result.trajectory
+    adjoints = problem.adjoints(problem.rollout(trajectory.controls)).costates
+    return layers_figure(fit.experiment.network, trajectory, title, adjoints=adjoints)
+
+
 def _write_model(path: Path, fit: Fit) -> None:
-    experiment = fit.experiment
-    arrays = {
-        "x_mean": experiment.x_scaler.mean,
-        "x_scale": experiment.x_scaler.scale,
-        "y_mean": experiment.y_scaler.mean,
-        "y_scale": experiment.y_scaler.scale,
-        "train_rows": experiment.split.train,
-        "test_rows": experiment.split.test,
-    }
-    meta = {
-        "sizes": experiment.network.sizes,
-        "activation": fit.activation,
-        "features": experiment.dataset.feature_names,
-        "targets": experiment.dataset.target_names,
-        "weight_decay": fit.weight_decay,
-        "status": fit.result.status.value,
-        "environment": environment(),
-    }
-    write_model(path, fit.result.trajectory.controls, arrays, meta)
+    """Weights, units and names, without the training data; the rows of the two parts go along."""
+    result = replace(fit.result, model=fit.experiment.model(fit.result.trajectory.controls))
+    rows = {"train_rows": fit.experiment.split.train, "test_rows": fit.experiment.split.test}
+    save(result, path, state=False, arrays=rows)
