@@ -24,7 +24,10 @@ REFERENCE_KEYS = {
     "solver", "transcription", "status", "objective", "test_rmse", "iterations", "seconds", "confirmed",
     "confirm_relative_change",
 }  # fmt: skip
-FILES = {"summary.json", "history.csv", "model.npz", "convergence.png", "predictions.png", "layers.png"}
+FILES = {
+    "summary.json", "history.csv", "model.npz", "convergence.png", "predictions.png", "layers.png", "run.json",
+    "checkpoint.npz",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

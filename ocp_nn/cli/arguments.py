@@ -19,9 +19,14 @@ __all__ = [
 ]
 
 
-def add_problem_arguments(parser: argparse.ArgumentParser) -> None:
-    """What decides the training problem."""
-    parser.add_argument("dataset", metavar="DATASET", help="a name (see ocp-nn datasets), a CSV file or a folder")
+def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """What decides the training problem; with ``optional`` the data set may be left out."""
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        nargs="?" if optional else None,
+        help="a name (see ocp-nn datasets), a CSV file or a folder",
+    )
     parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
     parser.add_argument(
         "--hidden", metavar="WIDTHS", type=_widths, default=(20, 20), help="default 20,20; 'none' is linear"

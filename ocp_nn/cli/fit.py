@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..augmented_lagrangian import solve
 from ..data import load_dataset
 from ..experiment import Experiment, linear_baseline
 from ..initialise import initialise
 from ..options import Options
 from ..problem import TrainingProblem
 from ..reference import cold_start, confirm
-from ..report import environment_line, final_table, history_header, history_row, problem_line, write_fit
+from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
 from ..report.summary import Fit
-from ..result import Record, Result
+from ..result import Result, Status
 from ..selection import Selection
+from ..solver import solve
 from .arguments import (
     add_problem_arguments,
     positive,
@@ -26,6 +27,7 @@ from .arguments import (
     select_weight_decay,
     silent,
 )
+from .run_file import CHECKPOINT_FILE, earlier_result, earlier_run, write_run
 
 __all__ = ["register", "run"]
 
@@ -38,9 +40,11 @@ examples:
   ocp-nn fit diabetes --hidden 20,20 --out results/diabetes
   ocp-nn fit houses.csv --target price --weight-decay 1
   ocp-nn fit sin2x --hidden 8,8,8 --activation sigmoid --reference none
+  ocp-nn fit --resume results/diabetes --time-limit 600
 
 Inputs and targets are standardised by the training part; errors are reported in the target's own units.
-Exit code: 0 converged, 2 a limit was reached, 1 error.
+Ctrl-C ends the run with the best weights so far; --resume goes on with it.
+Exit code: 0 converged, 2 a limit was reached, 1 error, 130 interrupted.
 """
 
 
@@ -53,47 +57,81 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    add_problem_arguments(parser)
+    add_problem_arguments(parser, optional=True)
     parser.add_argument("--shooting", choices=("multiple", "single"), default="multiple", help="default multiple")
     parser.add_argument("--reference", choices=("ipopt", "none"), default="ipopt", help="default ipopt")
     parser.add_argument("--time-limit", metavar="SECONDS", type=positive,
                         help=f"of each solve, default {SOLVE_SECONDS:g}; IPOPT: {REFERENCE_SECONDS:g}")  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, help="leave summary, history, model and figures there")
+    parser.add_argument("--resume", metavar="DIR", type=Path,
+                        help="instead of DATASET: go on with the run in DIR as if it had never stopped")  # fmt: skip
+    parser.add_argument("--checkpoint", metavar="SECONDS", type=positive, default=30.0,
+                        help="how often the solver's state is saved to the folder, default 30")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.dataset is None) == (args.resume is None):
+        raise ValueError("fit needs a DATASET, or --resume DIR to go on with an earlier run, and not both")
+    selection, earlier = None, None
+    if args.resume is not None:
+        args, selection = earlier_run(args)
+        earlier = earlier_result(args.out)
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
     data = load_dataset(args.dataset, target=args.target)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
     experiment = prepare_experiment(args, data)
-    selection = select_weight_decay(args, experiment, say)
+    selection = selection or select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
+    if args.out is not None:
+        write_run(args.out, args, problem.weight_decay, selection)
     say(problem_line(data.name, problem, args.shooting))
     options = Options(seed=args.seed, shooting=args.shooting, time_limit=args.time_limit or SOLVE_SECONDS)
-    fit = _fit(args, experiment, problem, options, selection, say)
+    result = _solve(args, problem, options, earlier, say)
+    fit = _compare(args, experiment, problem, options, selection, result, say)
     say(f"\n{final_table(fit)}\n")
     _say_verdict(fit, say)
     if args.out is not None:
         write_fit(args.out, fit)
-        say(f"written to {args.out}: summary.json, history.csv, model.npz, convergence.png, predictions.png")
-    return 0 if fit.result.success else 2
+        say(f"written to {args.out}: {_FILES}")
+    return _EXIT_CODES.get(fit.result.status, 2)
 
 
-def _fit(
+_FILES = "summary.json, history.csv, model.npz, checkpoint.npz, convergence.png, predictions.png, layers.png"
+_EXIT_CODES = {Status.CONVERGED: 0, Status.INTERRUPTED: 130}
+
+
+def _solve(
+    args: argparse.Namespace,
+    problem: TrainingProblem,
+    options: Options,
+    earlier: Result | None,
+    say: Callable[[str], None],
+) -> Result:
+    if earlier is not None:
+        say(f"going on after outer iteration {earlier.counts['outer']}")
+    say("")
+    checkpoint = None if args.out is None else args.out / CHECKPOINT_FILE
+    with nullcontext(None) if args.quiet else LiveHistory() as live:
+        return solve(
+            problem, earlier, options=options, callback=live, checkpoint=checkpoint, checkpoint_seconds=args.checkpoint
+        )
+
+
+def _compare(
     args: argparse.Namespace,
     experiment: Experiment,
     problem: TrainingProblem,
     options: Options,
     selection: Selection | None,
+    result: Result,
     say: Callable[[str], None],
 ) -> Fit:
-    say(f"\n{history_header()}")
-    result = solve(problem, options=options, callback=lambda record: _say_record(record, say))
+    """The solution beside IPOPT and linear regression; after Ctrl-C IPOPT is left out."""
     cold = check = None
-    if args.reference == "ipopt":
+    if args.reference == "ipopt" and result.status is not Status.INTERRUPTED:
         say("IPOPT: from the same initial weights, and from our solution ...")
         seconds = args.time_limit or REFERENCE_SECONDS
         initial = initialise(problem, options.initialisation, options.seed)
@@ -112,11 +150,6 @@ def _fit(
         reference=cold,
         confirmation=check,
     )
-
-
-def _say_record(record: Record, say: Callable[[str], None]) -> bool:
-    say(history_row(record))
-    return False
 
 
 def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:
