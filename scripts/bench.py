@@ -1,0 +1,231 @@
+"""The library and what people would use instead: same problems, same initial weights, same objective, one run.
+
+    python scripts/bench.py [--quick] [--json FILE] [--markdown FILE] [--figures FOLDER] [--resume]
+                            [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
+                            [--merge FILE ...] [--seeds N ...] [--limit S] [--budget MINUTES]
+                            [--splits N] [--sets NAME ...] [--data FOLDER]
+
+Three parts, all on one BLAS thread:
+
+* **peers**: every method on every problem; objective against time, time to 5 % and 1 % above the best objective that
+  any run has found, success, KKT residual by :func:`ocp_nn.certify`, working memory (:mod:`bench_suite.measures`).
+* **uci**: test errors on the 20 standard splits, hyper-parameters chosen on training samples only
+  (:mod:`bench_suite.uci`).
+* **growth**: what a step costs as samples, depth and width grow (:mod:`bench_suite.growth`).
+
+Runs go seed by seed, so that one cut short by ``--budget`` has seen every method.  The JSON is rewritten after every
+run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers, seeds or limits.
+``--merge`` adds the results of other files, so ``--only report --merge FILE ...`` makes tables and figures of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from bench_suite import growth, measures, peers, problems, report, uci
+
+from ocp_nn.report import environment, write_json
+
+SCHEMA = 1
+PARTS = ("peers", "uci", "growth")
+REPORT = "report"
+OPTIONAL = ("scikit-learn", "torch", "jax", "optimistix")
+
+
+def empty() -> dict[str, Any]:
+    """What the JSON holds before the first run."""
+    return {
+        "schema": SCHEMA,
+        "environment": environment() | {"cpu": processor(), "optional": optional_versions()},
+        "commands": [],
+        "notes": [],
+        "runs": [],
+        "uci": [],
+        "growth": [],
+    }
+
+
+def processor() -> str:
+    """The name of the processor."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def optional_versions() -> dict[str, str | None]:
+    """Versions of the peers' packages; None where one is absent."""
+    versions: dict[str, str | None] = {}
+    for name in OPTIONAL:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def plan(
+    some_problems: Sequence[problems.Problem], some_peers: Sequence[peers.Peer], seeds: Sequence[int]
+) -> Iterator[tuple[problems.Problem, peers.Peer, int]]:
+    """Every run of the first part, seed by seed."""
+    yield from ((problem, peer, seed) for seed in seeds for problem in some_problems for peer in some_peers)
+
+
+class Bench:
+    """The results so far, the file they go to, and when to stop."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.results = json.loads(args.json.read_text()) if args.resume and args.json.is_file() else empty()
+        if self.results["schema"] != SCHEMA:
+            raise ValueError(f"expected results of schema {SCHEMA}, received {self.results['schema']} in {args.json}")
+        if args.only != [REPORT]:
+            self.results["commands"].append("python scripts/bench.py " + shlex.join(args.command))
+        self.ends = time.perf_counter() + 60 * args.budget
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no run is to be begun any more; noted."""
+        over = time.perf_counter() > self.ends
+        if over:
+            self.note(f"the budget of {self.args.budget:g} minutes ended before every run had been made")
+        return over
+
+    def note(self, text: str) -> None:
+        if text not in self.results["notes"]:
+            self.results["notes"].append(text)
+            print(text, flush=True)
+
+    def add(self, part: str, row: dict[str, Any]) -> None:
+        self.results[part].append(row)
+        if self.args.json:
+            self.args.json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.args.json, self.results)
+
+    def merge(self, other: dict[str, Any]) -> None:
+        """Add the results of another file that these lack."""
+        if other["schema"] != SCHEMA:
+            raise ValueError(f"expected results of schema {SCHEMA}, received {other['schema']}")
+        for part in ("commands", "notes", "runs", "uci", "growth"):
+            self.results[part] += [entry for entry in other[part] if entry not in self.results[part]]
+
+    def run_peers(self) -> None:
+        """The first part."""
+        args = self.args
+        chosen, notes = problems.select(args.problems, args.data)
+        some_peers = peers.select(args.peers)
+        for note in notes:
+            self.note(note)
+        for peer in some_peers:
+            if peers.missing(peer):
+                self.note(f"{peer.name}: skipped, {', '.join(peers.missing(peer))} not installed")
+        some_peers = [peer for peer in some_peers if not peers.missing(peer)]
+        done = {(r["problem"], r["peer"], r["seed"]) for r in self.results["runs"]}
+        for problem, peer, seed in plan(chosen, some_peers, args.seeds):
+            if (problem.name, peer.name, seed) in done:
+                continue
+            if self.is_over:
+                return
+            outcome = measures.run(problem, peer, seed, args.limit, args.data)
+            self.add("runs", asdict(outcome) | {"limit": max(args.limit, peer.least_limit), "deep": problem.deep})
+            print(line(outcome), flush=True)
+
+    def run_uci(self) -> None:
+        """The second part."""
+        args = self.args
+        done = {(r["dataset"], r["split"]) for r in self.results["uci"]}
+        for name in args.sets:
+            if not (args.data / name / "data.txt").is_file():
+                self.note(f"uci {name}: skipped, {args.data / name} is absent")
+                continue
+            for split in range(args.splits):
+                if (name, split) in done:
+                    continue
+                if self.is_over:
+                    return
+                self.add("uci", uci.measure(args.data / name, split, quick=args.quick))
+                print(self.results["uci"][-1], flush=True)
+
+    def run_growth(self) -> None:
+        """The third part."""
+        done = {(row["variable"], row["size"]) for row in self.results["growth"]}
+        for case in growth.cases(quick=self.args.quick):
+            if (case.variable, case.size) in done:
+                continue
+            if self.is_over:
+                return
+            self.add("growth", growth.measure(case))
+
+
+def line(outcome: measures.Outcome) -> str:
+    objective = "-" if outcome.objective is None else f"{outcome.objective:.6g}"
+    return (
+        f"{outcome.problem:14} {outcome.peer:32} seed {outcome.seed}  J {objective:10} {outcome.seconds:6.1f} s "
+        f"({outcome.build_seconds:.1f} s to build)  {outcome.status}"
+    )
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two problems, one seed, a second a run, one UCI split")
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, REPORT), default=list(PARTS))
+    parser.add_argument("--problems", nargs="+", metavar="NAME", help="; ".join(p.name for p in problems.PROBLEMS))
+    parser.add_argument("--peers", nargs="+", metavar="NAME", help="; ".join(p.name for p in peers.PEERS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--limit", type=float, default=15.0, help="processor seconds of a run")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="minutes after which no run is begun")
+    parser.add_argument("--splits", type=int, default=20, help="of the UCI sets")
+    parser.add_argument("--sets", nargs="+", default=list(uci.SETS), metavar="NAME")
+    parser.add_argument("--data", type=Path, default=problems.DATA, help="folder with the UCI sets")
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], metavar="FILE", help="results to add")
+    parser.add_argument("--resume", action="store_true", help="go on from --json")
+    for name in ("json", "markdown", "figures"):
+        parser.add_argument(f"--{name}", type=Path)
+    args = parser.parse_args(arguments)
+    args.command = list(arguments)
+    if args.resume and not args.json:
+        parser.error("--resume needs --json")
+    if args.quick:
+        args.problems = args.problems or list(problems.QUICK)
+        args.peers = args.peers or [peer.name for peer in peers.PEERS if not peer.least_limit]
+        args.seeds, args.limit, args.splits = [0], min(args.limit, 1.0), min(args.splits, 1)
+        args.sets = args.sets[:1]
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    args = parse(sys.argv[1:] if arguments is None else arguments)
+    bench = Bench(args)
+    with threadpool_limits(1):
+        for path in args.merge:
+            bench.merge(json.loads(path.read_text()))
+        for part in (part for part in args.only if part != REPORT):
+            getattr(bench, f"run_{part}")()
+    text = report.markdown(bench.results)
+    print("\n" + text)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.json, bench.results)
+    if args.markdown:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
+        args.markdown.write_text(text + "\n")
+    if args.figures:
+        report.figures(bench.results, args.figures)
+    return bench.results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,364 @@
+"""Markdown tables and figures from the results; nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import scores
+from .growth import exponents
+from .peers import OURS
+from .scores import Run
+from .uci import PUBLISHED
+
+__all__ = ["figures", "markdown"]
+
+Results = dict[str, Any]
+
+
+def markdown(results: Results) -> str:
+    """All tables, and what they were measured with."""
+    runs = results["runs"]
+    blocks = [_setting(results)]
+    if scores.problems(runs):
+        blocks += [_speed(runs, within) for within in (0.05, 0.01)]
+        blocks += [_deep(runs), _quality(runs), _costs(runs)]
+    if results["uci"]:
+        blocks.append(_uci(results["uci"]))
+    if results["growth"]:
+        blocks.append(_growth(results["growth"]))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _setting(results: Results) -> str:
+    e = results["environment"]
+    optional = ", ".join(f"{name} {version or 'absent'}" for name, version in e["optional"].items())
+    lines = [
+        "### Measured with",
+        "",
+        f"{e['cpu']} ({e['platform']}), one BLAS thread; ocp_nn {e['ocp_nn']}, Python {e['python']}, CasADi "
+        f"{e['casadi']}, NumPy {e['numpy']}, SciPy {e['scipy']}, {optional}.",
+        "",
+        *(f"    {command}" for command in results["commands"]),
+        *(f"\n- {note}" for note in results["notes"]),
+    ]
+    return "\n".join(lines)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    first, *others = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
+    return "\n".join([first, "|---" * len(header) + "|", *others])
+
+
+def _seconds(value: float) -> str:
+    return "-" if not np.isfinite(value) else "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def _by_method(runs: Sequence[Run], cell: Callable[[list[Run]], str]) -> str:
+    """One row a problem, one column a family."""
+    names = scores.families(runs)
+    rows = []
+    for problem in scores.problems(runs):
+        groups = [scores.members(runs, problem, family) for family in names]
+        rows.append([problem, *(cell(group) if group else "" for group in groups)])
+    return _table(["problem", *names], rows)
+
+
+def _speed(runs: Sequence[Run], within: float) -> str:
+    """Time to come near the best known objective, and our ratios."""
+    best = scores.best_known(runs)
+
+    def cell(group: list[Run]) -> str:
+        target = (1 + within) * best[group[0]["problem"]]
+        times = [scores.time_to(run["trace"], target) for run in group]
+        hits = sum(np.isfinite(times))
+        return f"{_seconds(scores.median(times))} ({hits}/{len(times)})"
+
+    rows = []
+    for problem, ratio in scores.ratios(runs, within).items():
+        hardest = max(ratio, key=lambda family: ratio[family], default=None)
+        value = "-" if hardest is None else "inf" if np.isinf(ratio[hardest]) else f"{ratio[hardest]:.2f}"
+        rows.append([problem, f"{best[problem]:.6g}", hardest or "no other got there", value])
+    level = f"{100 * within:g} %"
+    return "\n\n".join(
+        [
+            f"### Seconds to {level} above the best known objective",
+            "Median over seeds (seeds that got there / seeds run); '-': the median run did not; empty: not run.",
+            _by_method(scores.representatives(runs), cell),
+            "Our median time over that of the method hardest to beat, on the seeds both have run (below 1: ours is the "
+            "fastest; 'inf': it got there and ours did not):",
+            _table(["problem", "best known J", "hardest to beat", "ratio"], rows),
+        ]
+    )
+
+
+def _deep(runs: Sequence[Run]) -> str:
+    """Success on deep networks."""
+    some = [run for run in runs if run["deep"]]
+    if not scores.problems(some):
+        return ""
+    names = scores.families(some)
+    rows = []
+    for problem in scores.problems(some):
+        cells = []
+        for family in names:
+            group = scores.members(some, problem, family)
+            by_peer = [
+                [run for run in group if run["peer"] == peer] for peer in dict.fromkeys(r["peer"] for r in group)
+            ]
+            cells.append(_success(max(by_peer, key=_successes)) if by_peer else "")
+        rows.append([problem, *cells])
+    return "\n\n".join(
+        [
+            f"### Deep networks: runs with a rollout MSE below {scores.TARGET_MSE:g}, and median seconds to it",
+            "Standard initial weights for all but 'ours', which chooses its own start (scripts/deep_suite.py gives that "
+            "start to the others too). Adam at the best of its rates.",
+            _table(["network", *names], rows),
+        ]
+    )
+
+
+def _successes(group: Sequence[Run]) -> tuple[int, float]:
+    times = [scores.solved(run) for run in group]
+    return sum(np.isfinite(times)), -scores.median(times)
+
+
+def _success(group: Sequence[Run]) -> str:
+    times = [t for t in map(scores.solved, group) if np.isfinite(t)]
+    return f"{len(times)}/{len(group)}" + (f" {_seconds(scores.median(times))} s" if times else "")
+
+
+def _quality(runs: Sequence[Run]) -> str:
+    """Objectives, certificates, test errors at the end."""
+
+    def objective(group: list[Run]) -> str:
+        return f"{scores.median([run['objective'] for run in group]):.5g}"
+
+    def certificate(group: list[Run]) -> str:
+        residual = scores.median([run["stationarity"] for run in group])
+        return f"{residual:.0e} ({sum(run['certified'] for run in group)}/{len(group)})"
+
+    def test_error(group: list[Run]) -> str:
+        errors = [run["test_rmse"] for run in group if run["test_rmse"] is not None]
+        return f"{scores.median(errors):.4g}" if errors else ""
+
+    chosen = scores.representatives(runs)
+    tested = [run for run in chosen if run["test_rmse"] is not None]
+    limits = ", ".join(f"{limit:g}" for limit in sorted({run["limit"] for run in chosen}))
+    return "\n\n".join(
+        [
+            f"### Objective at the end (median over seeds; limit {limits} s)",
+            _by_method(chosen, objective),
+            "### KKT residual at the end",
+            "Largest entry of the gradient, over max(1, J), by `ocp_nn.certify` at the rollout (runs certified to 1e-6 / "
+            "runs).",
+            _by_method(chosen, certificate),
+            *(
+                ["### Test RMSE at the end, one split, in the target's units", _by_method(tested, test_error)]
+                if tested
+                else []
+            ),
+        ]
+    )
+
+
+def _costs(runs: Sequence[Run]) -> str:
+    """Building, and working memory."""
+
+    def memory(group: list[Run]) -> str:
+        return f"{scores.median([run['peak_bytes'] for run in group]) / 1e6:.0f}"
+
+    def build(group: list[Run]) -> str:
+        return _seconds(scores.median([run["build_seconds"] for run in group]))
+
+    chosen = scores.representatives(runs)
+    return "\n\n".join(
+        [
+            "### Working memory, MB (growth of the largest resident set over the solve)",
+            _by_method(chosen, memory),
+            "### Seconds to import, build and compile, not counted above",
+            _by_method(chosen, build),
+        ]
+    )
+
+
+def _uci(rows: Sequence[dict[str, Any]]) -> str:
+    """Test errors beside published ones."""
+    lines = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        some = [row for row in rows if row["dataset"] == name]
+        errors = np.array([row["test_rmse"] for row in some])
+        error = errors.std(ddof=1) / np.sqrt(len(errors)) if len(errors) > 1 else float("nan")
+        chosen = sorted(row["weight_decay"] for row in some)
+        published = PUBLISHED.get(name, (float("nan"),) * 4)
+        lines.append(
+            [
+                name,
+                str(len(some)),
+                f"{errors.mean():.3f} +- {error:.3f}",
+                f"{np.median(errors):.3f}",
+                f"{np.mean([row['linear_test_rmse'] for row in some]):.2f}",
+                *(f"{value:.2f}" for value in published),
+                f"{chosen[0]:g} to {chosen[-1]:g}",
+                f"{np.median([row['choosing_seconds'] for row in some]):.1f} + "
+                f"{np.median([row['training_seconds'] for row in some]):.1f}",
+            ]
+        )
+    header = [
+        "set",
+        "splits",
+        "ours, mean +- standard error",
+        "median",
+        "linear",
+        "PBP",
+        "MC-dropout",
+        "ensembles",
+        "MC-dropout, grid search, 10x epochs",
+        "weight decays chosen",
+        "seconds: choosing + training",
+    ]
+    return "\n\n".join(
+        [
+            "### Test RMSE on the standard splits",
+            "Ours: 2 x 20 tanh units, weight decay chosen on held-out parts of the training samples of each split, one "
+            "network. Published: one hidden layer of 50 (sources in scripts/bench_suite/uci.py).",
+            _table(header, lines),
+        ]
+    )
+
+
+def _growth(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds of a step and of a gradient."""
+    lines = [
+        [
+            row["variable"],
+            f"{row['size']:,}",
+            f"{row['num_controls']:,}",
+            f"{row['step_milliseconds']:.2f}",
+            f"{row['gradient_milliseconds']:.3f}",
+            f"{row['step_milliseconds'] / row['gradient_milliseconds']:.0f}",
+        ]
+        for row in rows
+    ]
+    slopes = "; ".join(
+        f"{variable}: step {slope['step']:.2f}, gradient {slope['gradient']:.2f}"
+        for variable, slope in exponents(rows).items()
+    )
+    return "\n\n".join(
+        [
+            "### Milliseconds of one Gauss-Newton step, and of one gradient",
+            "4 tanh layers of 10, 500 samples, but for what grows.",
+            _table(["grows", "to", "controls", "step", "gradient", "gradients a step"], lines),
+            f"Exponents over the three largest sizes: {slopes}.",
+        ]
+    )
+
+
+# ---- figures
+
+# Okabe and Ito's colours; line styles keep families apart in grey print.
+_STYLES: dict[str, dict[str, Any]] = {
+    OURS: {"color": "#D55E00", "linewidth": 2.4},
+    "ours, standard weights": {"color": "#D55E00", "linewidth": 1.4, "linestyle": "--"},
+    "single-shooting LM": {"color": "#0072B2"},
+    "optimistix LM": {"color": "#0072B2", "linestyle": "--"},
+    "SciPy least_squares": {"color": "#0072B2", "linestyle": ":"},
+    "SciPy L-BFGS": {"color": "#009E73"},
+    "PyTorch L-BFGS": {"color": "#009E73", "linestyle": "--"},
+    "scikit-learn L-BFGS": {"color": "#009E73", "linestyle": ":"},
+    "PyTorch Adam": {"color": "#CC79A7"},
+    "scikit-learn Adam": {"color": "#CC79A7", "linestyle": ":"},
+    "IPOPT, single shooting, exact": {"color": "#000000"},
+    "IPOPT, single shooting, L-BFGS": {"color": "#000000", "linestyle": "--"},
+    "IPOPT, multiple shooting": {"color": "#000000", "linestyle": ":"},
+    "alpaqa, multiple shooting": {"color": "#E69F00", "marker": "x"},
+}
+
+
+def _style(family: str) -> dict[str, Any]:
+    return {"linewidth": 1.4, "label": family} | _STYLES.get(family, {"color": "#777777"})
+
+
+def figures(results: Results, folder: Path) -> None:
+    """``bench_profiles.png``, ``bench_time.png`` and ``bench_iterations.png``."""
+    runs = results["runs"]
+    if not scores.problems(runs):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _profiles(runs).savefig(folder / "bench_profiles.png", dpi=130)
+    for clock, label in (("seconds", "processor seconds"), ("iterations", "iterations (ours: outer ones)")):
+        name = "time" if clock == "seconds" else clock
+        _traces(runs, clock, label).savefig(folder / f"bench_{name}.png", dpi=110)
+
+
+def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows + 1.0), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _profiles(runs: Sequence[Run]) -> Any:
+    """Performance profiles (Dolan and More 2002) and shares solved against seconds, at 5 % and 1 %."""
+    figure, axes = _canvas(2, 2, 5.2, 3.2)
+    for row, within in zip(axes, (0.05, 0.01), strict=True):
+        for family, rows in scores.instances(runs, within).items():
+            for ax, column in zip(row, (1, 0), strict=True):
+                values = sorted(value[column] for value in rows)
+                steps = [v for v in values if np.isfinite(v)]
+                share = np.arange(1, len(steps) + 1) / len(values)
+                # on to the right edge
+                ax.step([*steps, 1e4], [*share, share[-1] if steps else 0.0], where="post", **_style(family))
+        level = f"to {100 * within:g} % of the best known"
+        row[0].set(
+            xscale="log", xlim=(1, 1e3), xlabel="time over the fastest", ylabel="share of its problems and seeds"
+        )
+        row[1].set(xscale="log", xlim=(1e-2, 30), xlabel="processor seconds")
+        row[0].set_title(f"performance profile {level}", fontsize="medium")
+        row[1].set_title(f"share solved {level}", fontsize="medium")
+        for ax in row:
+            ax.set_ylim(-0.03, 1.03)
+            ax.grid(alpha=0.3)
+    _legend(figure, axes)
+    return figure
+
+
+def _traces(runs: Sequence[Run], clock: str, label: str) -> Any:
+    """Relative distance to the best known objective, seed by seed the first."""
+    names = scores.problems(runs)
+    best = scores.best_known(runs)
+    columns = min(4, len(names))
+    figure, axes = _canvas(-(-len(names) // columns), columns, 3.6, 2.5)
+    chosen = scores.representatives(runs)
+    for ax, problem in zip(axes.flat, names, strict=False):
+        for family in scores.families(runs):
+            group = scores.members(chosen, problem, family)
+            if not group:
+                continue
+            trace = min(group, key=lambda run: run["seed"])["trace"]
+            x = [max(point[clock], 1e-3 if clock == "seconds" else 1) for point in trace]
+            y = [max(point["objective"] / best[problem] - 1, 1e-4) for point in trace if point["objective"] is not None]
+            ax.step(x[: len(y)], y, where="post", **_style(family))
+        ax.axhline(0.05, color="#777777", linewidth=0.8, linestyle="-.")
+        ax.set(xscale="log", yscale="log", ylim=(8e-5, None))
+        ax.set_title(problem, fontsize="medium")
+        ax.grid(alpha=0.3)
+    for ax in list(axes.flat)[len(names) :]:
+        ax.set_visible(False)
+    figure.supxlabel(label, fontsize="medium")
+    figure.supylabel("J over the best known, minus 1 (first seed)", fontsize="medium")
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    entries: dict[str, Any] = {}
+    for ax in axes.flat:
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside upper center", ncols=4, fontsize="small", frameon=False
+    )

@@ -1,0 +1,129 @@
+"""Scores from runs: best known objectives, times to come near them, ratios, profiles.
+
+A *run* is a row of the JSON; a row without a trace is a skipped one.  A method is a *family*: of members that differ in
+a setting only, the one that is fastest to 5 % (then lowest) on a problem stands for all, on that problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .measures import time_to
+from .peers import OURS
+
+__all__ = [
+    "TARGET_MSE",
+    "best_known",
+    "families",
+    "instances",
+    "members",
+    "problems",
+    "ratios",
+    "reached",
+    "representatives",
+    "solved",
+]
+
+Run = dict[str, Any]
+
+# What counts as trained where a network of the suite is deep; the noise alone is 0.0025.
+TARGET_MSE = 0.01
+INF = float("inf")
+
+
+def _finite(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run["trace"] and run["objective"] is not None]
+
+
+def problems(runs: Sequence[Run]) -> list[str]:
+    """In the order they were run."""
+    return list(dict.fromkeys(run["problem"] for run in _finite(runs)))
+
+
+def families(runs: Sequence[Run]) -> list[str]:
+    """In the order they were run."""
+    return list(dict.fromkeys(run["family"] for run in _finite(runs)))
+
+
+def members(runs: Sequence[Run], problem: str, family: str) -> list[Run]:
+    """Runs of a family on a problem."""
+    return [run for run in _finite(runs) if run["problem"] == problem and run["family"] == family]
+
+
+def best_known(runs: Sequence[Run]) -> dict[str, float]:
+    """The lowest objective any run has found, by problem."""
+    return {p: min(run["objective"] for run in _finite(runs) if run["problem"] == p) for p in problems(runs)}
+
+
+def representatives(runs: Sequence[Run]) -> list[Run]:
+    """Runs of the member that stands for its family, problem by problem."""
+    best = best_known(runs)
+    chosen: list[Run] = []
+    for problem in problems(runs):
+        for family in families(runs):
+            some = members(runs, problem, family)
+            groups = [[run for run in some if run["peer"] == peer] for peer in dict.fromkeys(r["peer"] for r in some)]
+            if groups:
+                chosen += min(groups, key=lambda group: _rank(group, 1.05 * best[problem]))
+    return chosen
+
+
+def _rank(group: Sequence[Run], target: float) -> tuple[float, float]:
+    return median([time_to(run["trace"], target) for run in group]), median([run["objective"] for run in group])
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value; of an even number the larger of the two, so that infinity stays what it is."""
+    return sorted(values)[len(values) // 2] if values else INF
+
+
+def reached(runs: Sequence[Run], within: float) -> dict[tuple[str, str, int], float]:
+    """Seconds to (1 + within) times the best known objective, by problem, family and seed."""
+    best = best_known(runs)
+    return {
+        (run["problem"], run["family"], run["seed"]): time_to(run["trace"], (1 + within) * best[run["problem"]])
+        for run in representatives(runs)
+    }
+
+
+def ratios(runs: Sequence[Run], within: float) -> dict[str, dict[str, float]]:
+    """Our median time over that of each other family, on the seeds both have run, by problem; infinite: only it got there.
+
+    Left out: families that never got there, and our own variants.
+    """
+    times = reached(runs, within)
+    table: dict[str, dict[str, float]] = {}
+    for problem in problems(runs):
+        table[problem] = {}
+        for family in families(runs):
+            seeds = [s for (p, f, s) in times if (p, f) == (problem, family) and (problem, OURS, s) in times]
+            other = median([times[problem, family, s] for s in seeds])
+            if not family.startswith(OURS) and np.isfinite(other):
+                table[problem][family] = median([times[problem, OURS, s] for s in seeds]) / max(other, 1e-3)
+    return table
+
+
+def solved(run: Run) -> float:
+    """Seconds to :data:`TARGET_MSE`; where a solver's own history has objectives only, of its end."""
+    points = [p for p in run["trace"] if p["mse"] is not None and p["mse"] < TARGET_MSE]
+    return points[0]["seconds"] if points else INF
+
+
+def instances(runs: Sequence[Run], within: float) -> dict[str, list[tuple[float, float]]]:
+    """For profiles: by family, (seconds, seconds over the fastest) of every problem and seed it was run on.
+
+    The fastest is that of all families on the same problem and seed.
+    """
+    times = reached(runs, within)
+    fastest: dict[tuple[str, int], float] = {}
+    for (problem, _, seed), seconds in times.items():
+        fastest[problem, seed] = min(fastest.get((problem, seed), INF), seconds)
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for (problem, family, seed), seconds in times.items():
+        least = fastest[problem, seed]
+        ratio = max(seconds, 1e-3) / max(least, 1e-3) if np.isfinite(seconds) else INF
+        rows.setdefault(family, []).append((seconds, ratio))
+    return rows

@@ -1,0 +1,230 @@
+"""The benchmark measures what it says: one clock, one objective, honest absences, scores that follow their definitions."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from ocp_nn import Network, TrainingProblem
+
+SCRIPTS = str(Path(__file__).parents[1] / "scripts")
+RUN_KEYS = {
+    "problem",
+    "peer",
+    "family",
+    "seed",
+    "status",
+    "objective",
+    "mse",
+    "seconds",
+    "wall",
+    "build_seconds",
+    "iterations",
+    "stationarity",
+    "certified",
+    "test_rmse",
+    "peak_bytes",
+    "trace",
+    "limit",
+    "deep",
+}
+ABSENT = "no_such_package"
+
+
+@pytest.fixture(scope="module")
+def suite():
+    sys.path.insert(0, SCRIPTS)
+    try:
+        import bench
+        from bench_suite import growth, measures, peers, problems, report, scores
+    finally:
+        sys.path.remove(SCRIPTS)
+    bench.parts = growth, measures, peers, problems, report, scores
+    return bench
+
+
+@pytest.fixture(scope="module")
+def results(suite, tmp_path_factory):
+    """One tiny problem, two peers and one that is not installed."""
+    _, _, peers, problems, _, _ = suite.parts
+    folder = tmp_path_factory.mktemp("bench")
+    tiny = problems.Problem(name="tiny", data="sin2x", hidden=(4,), weight_decay=1e-2)
+    absent = replace(peers.PEERS[0], name="absent", family="absent", requires=(ABSENT,))
+    kept = problems.PROBLEMS, peers.PEERS
+    problems.PROBLEMS, peers.PEERS = (tiny,), (*peers.PEERS, absent)
+    try:
+        words = ["--only", "peers", "--peers", "ours", "SciPy L-BFGS", "absent", "--seeds", "0", "--limit", "0.5"]
+        files = ["--json", str(folder / "b.json"), "--markdown", str(folder / "b.md"), "--figures", str(folder)]
+        suite.main([*words, *files])
+    finally:
+        problems.PROBLEMS, peers.PEERS = kept
+    return folder, json.loads((folder / "b.json").read_text())
+
+
+def test_json_holds_versions_seeds_times_and_traces(results):
+    _, content = results
+    assert content["schema"] == 1 and content["environment"]["cpu"] and content["environment"]["casadi"]
+    assert [(run["peer"], run["seed"]) for run in content["runs"]] == [("ours", 0), ("SciPy L-BFGS", 0)]
+    for run in content["runs"]:
+        assert run.keys() == RUN_KEYS
+        objectives = [point["objective"] for point in run["trace"]]
+        assert objectives == sorted(objectives, reverse=True) and objectives[-1] == run["objective"]
+        assert run["trace"][-1]["seconds"] <= run["seconds"] and run["peak_bytes"] >= 0
+
+
+def test_all_start_from_the_same_weights_and_minimise_the_same_objective(results):
+    _, content = results
+    ours, lbfgs = content["runs"]
+    assert ours["trace"][0]["objective"] == pytest.approx(lbfgs["trace"][0]["objective"], rel=1e-12)
+    assert ours["certified"] and ours["stationarity"] < 1e-6 and ours["objective"] < 0.7 * ours["trace"][0]["objective"]
+
+
+def test_absent_peers_are_skipped_with_a_note(results, suite):
+    folder, content = results
+    assert f"absent: skipped, {ABSENT} not installed" in content["notes"]
+    _, measures, peers, problems, _, _ = suite.parts
+    peer = replace(peers.PEERS[0], requires=(ABSENT,))
+    outcome = measures.run(problems.PROBLEMS[5], peer, 0, 1.0, folder)
+    assert outcome.status == f"skipped: {ABSENT} not installed" and outcome.trace == []
+
+
+def test_absent_data_are_skipped_with_a_note(suite, tmp_path):
+    problems = suite.parts[3]
+    chosen, notes = problems.select(["yacht", "sin2x 4x10"], tmp_path)
+    assert [problem.name for problem in chosen] == ["sin2x 4x10"] and notes[0].startswith("yacht: skipped")
+
+
+def test_tables_and_figures_are_written(results):
+    folder, _ = results
+    text = (folder / "b.md").read_text()
+    assert "| tiny |" in text and "### Seconds to 5 % above the best known objective" in text
+    for name in ("profiles", "time", "iterations"):
+        assert (folder / f"bench_{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_resumed_results_are_not_measured_again(results, suite, monkeypatch):
+    folder, content = results
+    _, measures, _, problems, _, _ = suite.parts
+    tiny = problems.Problem(name="tiny", data="sin2x", hidden=(4,), weight_decay=1e-2)
+    monkeypatch.setattr(problems, "PROBLEMS", (tiny,))
+    monkeypatch.setattr(measures, "run", None)
+    again = ["--only", "peers", "--peers", "ours", "SciPy L-BFGS", "--seeds", "0", "--json", str(folder / "b.json")]
+    assert suite.main([*again, "--resume"])["runs"] == content["runs"]
+
+
+def test_checks_are_not_on_the_clock(suite):
+    measures = suite.parts[1]
+
+    class Slow(TrainingProblem):
+        def cost(self, controls, output):
+            end = time.process_time() + 0.05
+            while time.process_time() < end:
+                pass
+            return super().cost(controls, output)
+
+    network = Network.mlp([1, 2, 1])
+    watch = measures.Watch(Slow(network, [[0.0], [1.0]], [[0.0], [1.0]]), limit=10.0)
+    for seed in range(4):
+        watch.check(np.concatenate(network.init_controls(seed)))
+    assert watch.checks == 4 and watch.seconds < 0.1  # the checks took 0.2
+
+
+def test_thinned_traces_keep_the_times_to_come_near_the_end(suite):
+    measures = suite.parts[1]
+    trace = [measures.TracePoint(float(i), 0.0, i, 1.0 + 9.0 * 0.9**i, 0.0) for i in range(100)]
+    kept = measures.thinned(trace)
+    assert len(kept) < 60 and (kept[0], kept[-1]) == (trace[0], trace[-1])
+    rows = [{"seconds": point.seconds, "objective": point.objective} for point in kept]
+    for within in (0.01, 0.05):
+        exact = next(p.seconds for p in trace if p.objective <= (1 + within) * trace[-1].objective)
+        assert exact <= measures.time_to(rows, (1 + within) * trace[-1].objective) <= exact + 2
+
+
+def test_the_jacobian_given_to_scipy_is_that_of_the_objective(suite):
+    peers = suite.parts[2]
+    rng = np.random.default_rng(0)
+    problem = TrainingProblem(
+        Network.mlp([2, 3, 4, 2]), rng.standard_normal((5, 2)), rng.standard_normal((5, 2)), weight_decay=0.3
+    )
+    flat = np.concatenate(problem.network.init_controls(1))
+    residual, jacobian = peers._residual(problem, flat), peers._jacobian(problem, flat)
+    controls = problem.network.split(flat)
+    assert 0.5 * residual @ residual == pytest.approx(problem.objective(problem.rollout(controls)))
+    for i in range(len(residual)):
+        error = check_grad(
+            lambda u, i=i: peers._residual(problem, u)[i], lambda u, i=i: peers._jacobian(problem, u)[i], flat
+        )
+        assert error < 1e-6
+    gradient = np.concatenate(problem.adjoints(problem.rollout(controls)).gradient)
+    np.testing.assert_allclose(jacobian.T @ residual, gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_scikit_learn_starts_from_the_weights_it_is_given(suite):
+    peers = suite.parts[2]
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    problem = TrainingProblem(Network.mlp([2, 3, 1]), rng.standard_normal((6, 2)), rng.standard_normal(6), 0.1)
+    model, _ = peers._mlp(problem, 3, solver="lbfgs")
+    flat = np.concatenate(problem.network.init_controls(3))
+    packed = np.concatenate([w.ravel() for w in model.coefs_] + list(model.intercepts_))
+    np.testing.assert_array_equal(peers._packed_controls(problem, packed), flat)
+    np.testing.assert_allclose(
+        model.predict(problem.x), problem.network.predict(problem.network.split(flat), problem.x).ravel(), rtol=1e-12
+    )
+
+
+def _row(problem, family, seed, times, peer=None):
+    trace = [{"seconds": s, "wall": s, "iterations": i, "objective": j, "mse": j} for i, (s, j) in enumerate(times)]
+    return {
+        "problem": problem,
+        "peer": peer or family,
+        "family": family,
+        "seed": seed,
+        "objective": times[-1][1],
+        "trace": trace,
+    }
+
+
+def test_ratios_are_of_medians_on_common_seeds(suite):
+    scores = suite.parts[5]
+    runs = [
+        *(_row("p", "ours", seed, [(0.0, 9.0), (seconds, 1.0)]) for seed, seconds in enumerate((2.0, 4.0, 8.0))),
+        _row("p", "quick", 0, [(0.0, 9.0), (1.0, 1.04)]),
+        _row("p", "never", 0, [(0.0, 9.0), (1.0, 1.06)]),
+        _row("q", "ours", 0, [(0.0, 9.0), (2.0, 2.0)]),
+        _row("q", "quick", 0, [(0.0, 9.0), (1.0, 1.0)]),
+    ]
+    assert scores.best_known(runs) == {"p": 1.0, "q": 1.0}
+    assert scores.ratios(runs, 0.05) == {"p": {"quick": 2.0}, "q": {"quick": np.inf}}
+    assert scores.ratios(runs, 0.01) == {"p": {}, "q": {"quick": np.inf}}
+    profile = scores.instances(runs, 0.05)
+    assert profile["quick"] == [(1.0, 1.0), (1.0, 1.0)] and profile["never"] == [(np.inf, np.inf)]
+    assert profile["ours"] == [(2.0, 2.0), (4.0, 1.0), (8.0, 1.0), (np.inf, np.inf)]
+
+
+def test_the_best_member_of_a_family_stands_for_it(suite):
+    scores = suite.parts[5]
+    runs = [
+        _row("p", "Adam", 0, [(0.0, 9.0), (3.0, 1.0)], peer="Adam 0.1"),
+        _row("p", "Adam", 0, [(0.0, 9.0), (2.0, 1.0)], peer="Adam 0.01"),
+        _row("q", "Adam", 0, [(0.0, 9.0), (3.0, 1.0)], peer="Adam 0.1"),
+        _row("q", "Adam", 0, [(0.0, 9.0), (2.0, 2.0)], peer="Adam 0.01"),
+    ]
+    assert [run["peer"] for run in scores.representatives(runs)] == ["Adam 0.01", "Adam 0.1"]
+
+
+def test_growth_is_measured_and_its_exponents_are_slopes(suite):
+    growth = suite.parts[0]
+    rows = [
+        {"variable": "width", "size": n, "step_milliseconds": 2.0 * n**3, "gradient_milliseconds": 5.0 * n}
+        for n in (1, 2, 4, 8)
+    ]
+    slopes = growth.exponents(rows)["width"]
+    assert slopes["step"] == pytest.approx(3.0) and slopes["gradient"] == pytest.approx(1.0)
