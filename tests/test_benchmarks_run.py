@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: one clock, one objective, honest absences, scores that follow their definitions."""
+"""The benchmark measures what it says: one clock, one objective, honest absences, scores by their definitions."""
 
 from __future__ import annotations
 

@@ -89,6 +89,8 @@ def _start(problem: TrainingProblem, seed: int) -> tuple[np.ndarray, ...]:
 def _stepped(method: Any, start: str, problem: TrainingProblem, seed: int, watch: Any) -> str:
     """A method of ``deep_suite``."""
     try:
+        if start == "standard":
+            watch.check(np.concatenate(_start(problem, seed)))
         return str(method(problem, start, seed, watch))
     except Target:
         return "time limit"

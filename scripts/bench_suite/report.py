@@ -106,16 +106,15 @@ def _deep(runs: Sequence[Run]) -> str:
         cells = []
         for family in names:
             group = scores.members(some, problem, family)
-            by_peer = [
-                [run for run in group if run["peer"] == peer] for peer in dict.fromkeys(r["peer"] for r in group)
-            ]
+            rates = dict.fromkeys(run["peer"] for run in group)
+            by_peer = [[run for run in group if run["peer"] == peer] for peer in rates]
             cells.append(_success(max(by_peer, key=_successes)) if by_peer else "")
         rows.append([problem, *cells])
     return "\n\n".join(
         [
             f"### Deep networks: runs with a rollout MSE below {scores.TARGET_MSE:g}, and median seconds to it",
-            "Standard initial weights for all but 'ours', which chooses its own start (scripts/deep_suite.py gives that "
-            "start to the others too). Adam at the best of its rates.",
+            "Standard initial weights for all but 'ours', which chooses its own start (scripts/deep_suite.py gives "
+            "that start to the others too). Adam at the best of its rates.",
             _table(["network", *names], rows),
         ]
     )
@@ -153,8 +152,8 @@ def _quality(runs: Sequence[Run]) -> str:
             f"### Objective at the end (median over seeds; limit {limits} s)",
             _by_method(chosen, objective),
             "### KKT residual at the end",
-            "Largest entry of the gradient, over max(1, J), by `ocp_nn.certify` at the rollout (runs certified to 1e-6 / "
-            "runs).",
+            "Largest entry of the gradient, over max(1, J), by `ocp_nn.certify` at the rollout (runs certified to "
+            "1e-6 / runs).",
             _by_method(chosen, certificate),
             *(
                 ["### Test RMSE at the end, one split, in the target's units", _by_method(tested, test_error)]
@@ -310,11 +309,12 @@ def _profiles(runs: Sequence[Run]) -> Any:
                 values = sorted(value[column] for value in rows)
                 steps = [v for v in values if np.isfinite(v)]
                 share = np.arange(1, len(steps) + 1) / len(values)
-                # on to the right edge
-                ax.step([*steps, 1e4], [*share, share[-1] if steps else 0.0], where="post", **_style(family))
+                # from the left edge on to the right one
+                ends = share[-1] if steps else 0.0
+                ax.step([1e-9, *steps, 1e4], [0.0, *share, ends], where="post", **_style(family))
         level = f"to {100 * within:g} % of the best known"
         row[0].set(
-            xscale="log", xlim=(1, 1e3), xlabel="time over the fastest", ylabel="share of its problems and seeds"
+            xscale="log", xlim=(0.95, 1e3), xlabel="time over the fastest", ylabel="share of its problems and seeds"
         )
         row[1].set(xscale="log", xlim=(1e-2, 30), xlabel="processor seconds")
         row[0].set_title(f"performance profile {level}", fontsize="medium")

@@ -90,9 +90,9 @@ def reached(runs: Sequence[Run], within: float) -> dict[tuple[str, str, int], fl
 
 
 def ratios(runs: Sequence[Run], within: float) -> dict[str, dict[str, float]]:
-    """Our median time over that of each other family, on the seeds both have run, by problem; infinite: only it got there.
+    """Our median time over that of each other family, on the seeds both have run, by problem.
 
-    Left out: families that never got there, and our own variants.
+    Infinite: only the other got there. Left out: families that never got there, and our own variants.
     """
     times = reached(runs, within)
     table: dict[str, dict[str, float]] = {}
