@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .augmented_lagrangian import solve
 from .certificate import Certificate, certify
 from .data import DataError, Dataset, load_dataset
 from .derivatives import check_derivatives
@@ -16,6 +15,7 @@ from .options import Options
 from .persistence import LoadError, load
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
+from .solver import solve
 from .transcription import NLP, multiple_shooting, project, single_shooting, transcribe
 
 __all__ = [

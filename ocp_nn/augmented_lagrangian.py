@@ -7,8 +7,8 @@
       4. raise beta_k where ||d_k|| did not fall enough
     until the defects and the gradient of the Lagrangian are small.
 
-:func:`init`, :func:`step` and :func:`terminate` are that loop over an explicit state; :func:`solve` runs it.  What
-is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 2014):
+:func:`init`, :func:`step` and :func:`terminate` are that loop over an explicit state; :func:`ocp_nn.solve` runs it.
+What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 2014):
 
 * **Safeguard.**  The best rollout is feasible, so L_beta <= J(best) can be asked of every start of a subproblem,
   whatever lambda and beta; an iterate above it is replaced by that rollout.
@@ -19,14 +19,15 @@ is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 2014):
 
 Single shooting (every beta infinite) is the same loop: steps 3 and 4 find nothing to do and step 1 is
 Levenberg-Marquardt.
+
+The Jacobian of the defects has an identity block for every state that is a variable, so its rows are independent
+everywhere: the multipliers are unique and a stationary point of the infeasibility is feasible.  Unlike general
+augmented-Lagrangian solvers this one cannot end at an infeasible stationary point.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -34,25 +35,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .blas import limited_blas
 from .gauss_newton import AugmentedLagrangian, Damping, minimise
 from .initialise import initialise
-from .model import Model
 from .newton import NewtonState, newton_step, start_newton
 from .options import Options
-from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
-from .result import Record, Result, Status
-from .solver_state import Best, SolverState, record
+from .result import Status
+from .solver_state import Best, SolverState
 
-__all__ = ["SolverState", "init", "solve", "step", "terminate"]
+__all__ = ["Initial", "SolverState", "init", "step", "terminate"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 Initial = SolverState | Trajectory | Sequence[Array] | None
-Callback = Callable[[Record], bool | None]
-
-_log = logging.getLogger(__name__)
 
 
 def init(problem: TrainingProblem, initial: Initial = None, options: Options | None = None) -> SolverState:
@@ -164,90 +159,6 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
     return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
 
 
-def solve(
-    problem: TrainingProblem,
-    initial: Initial | Result = None,
-    *,
-    options: Options | None = None,
-    callback: Callback | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_seconds: float = 30.0,
-) -> Result:
-    """Train a network as an optimal control problem.
-
-    Parameters
-    ----------
-    problem : TrainingProblem
-    initial : None, controls, Trajectory, SolverState or Result
-        As for :func:`init`; from a result with a state the solve goes on as if it had never stopped, history included.
-    options : Options, optional
-    callback : callable, optional
-        Receives the :class:`ocp_nn.Record` of every outer iteration; returning True stops the solve.
-    checkpoint : path, optional
-        The result so far is saved there now and then, and at the end, for ``solve(problem, ocp_nn.load(path))``.
-    checkpoint_seconds : float
-        Time between two such files.
-
-    Returns
-    -------
-    Result
-        With the best trajectory found, whatever the status.  Ctrl-C ends the solve with status interrupted.
-
-    Raises
-    ------
-    ValueError
-        If the initial point does not have the problem's shapes, or a result to go on from has no state.
-    FileNotFoundError
-        If the folder of the checkpoint does not exist.
-    """
-    options = options or Options()
-    deadline = time.perf_counter() + options.time_limit
-    initial, history, earlier = _earlier(problem, initial)
-    began = time.perf_counter() - earlier
-    keeper = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_seconds)
-    with limited_blas(problem):
-        state = init(problem, initial, options)
-        status = None if np.isfinite(state.best.objective) else Status.NON_FINITE
-        if isinstance(initial, SolverState):
-            status = terminate(problem, state, options)
-        try:
-            while status is None:
-                state = step(problem, state, options, deadline=deadline)
-                history.append(record(state, time.perf_counter() - began))
-                _log.debug("%s", history[-1])
-                if keeper is not None and keeper.is_due:
-                    so_far = Status.INTERRUPTED, history, time.perf_counter() - began
-                    keeper.write(_result(problem, state, options, *so_far))
-                status = terminate(problem, state, options)
-                stopped = callback is not None and callback(history[-1])
-                if status is None and (stopped or time.perf_counter() > deadline):
-                    status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
-        except KeyboardInterrupt:
-            status = Status.INTERRUPTED
-        result = _result(problem, state, options, status, history, time.perf_counter() - began)
-    _log.info("%s after %d outer iterations: %s", status.value, state.outer, status.message)
-    if keeper is not None:
-        keeper.write(result)
-    return result
-
-
-def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initial, list[Record], float]:
-    """Where to start, and history and seconds of what went before."""
-    if not isinstance(initial, Result):
-        return initial, [], 0.0
-    if not isinstance(initial.state, SolverState):
-        raise ValueError(
-            "this result has no solver state to go on from: it was saved without, or comes from another solver; "
-            "start from result.trajectory instead"
-        )
-    if initial.problem is not None and not initial.problem.is_same_as(problem):
-        raise ValueError(
-            "this result belongs to another problem (data, network or weight decay differ), so its state cannot be "
-            "gone on from; start from result.trajectory.controls instead"
-        )
-    return initial.state, list(initial.history), initial.seconds
-
-
 def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
     """The loop started over from perturbed controls; what it has found so far is kept."""
     controls = updates.perturbed_start(problem, state, options)
@@ -290,45 +201,3 @@ def _with_newton(problem: TrainingProblem, state: SolverState, newton: NewtonSta
         rollout_objective=newton.objective,
         newton=newton,
     )
-
-
-def _result(
-    problem: TrainingProblem,
-    state: SolverState,
-    options: Options,
-    status: Status,
-    history: list[Record],
-    seconds: float,
-) -> Result:
-    if status is Status.CONVERGED:
-        trajectory = Trajectory(state.point.controls, state.point.states, _with_input_costate(problem, state))
-    elif status is Status.NON_FINITE:
-        trajectory = Trajectory(state.point.controls, state.point.states)
-    else:
-        trajectory = problem.lift(state.best.controls)
-    with np.errstate(over="ignore", invalid="ignore"):
-        objective, defects = problem.objective(trajectory), problem.defects(trajectory)
-    return Result(
-        status=status,
-        message=status.message,
-        trajectory=trajectory,
-        objective=objective,
-        rollout_objective=updates.rollout_objective(problem, trajectory.controls),
-        max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
-        stationarity=state.stationarity,
-        seconds=seconds,
-        solver="augmented Lagrangian",
-        history=tuple(history),
-        counts={"outer": state.outer, **state.counts},
-        state=state,
-        problem=problem,
-        model=Model(problem.network, trajectory.controls),
-        options=options,
-    )
-
-
-def _with_input_costate(problem: TrainingProblem, state: SolverState) -> Arrays:
-    """lambda_0..lambda_{K-1}: the multipliers of the defects, preceded by the costate of the input."""
-    first = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)[0]
-    following = state.multipliers[0] if state.multipliers else state.point.outputs[-1] - problem.y
-    return (first.transpose_state(following), *state.multipliers)

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .augmented_lagrangian import solve
 from .certificate import certify
 from .ipopt import IpoptOptions, solve_ipopt
 from .nlp_solvers import SOLVERS, solve_nlp
 from .options import Options
 from .problem import TrainingProblem, Trajectory
 from .result import Result
+from .solver import solve
 from .transcription import NLP, multiple_shooting, single_shooting
 
 __all__ = ["METHODS", "Comparison", "Row", "compare", "convergence_figure", "write_csv"]

@@ -30,7 +30,6 @@ try:
 except ImportError as error:
     raise ImportError(f"OCPRegressor needs scikit-learn >= 1.6: pip install 'ocp-nn[ml]' ({error})") from error
 
-from .augmented_lagrangian import solve
 from .certificate import Certificate, certify
 from .data import Scaler, random_split
 from .experiment import rmse
@@ -40,6 +39,7 @@ from .options import Options
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
 from .selection import choose_weight_decay
+from .solver import solve
 
 __all__ = ["OCPRegressor"]
 

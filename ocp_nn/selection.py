@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .augmented_lagrangian import solve
 from .data import Split, random_split
 from .network import Network
 from .options import Options
 from .problem import TrainingProblem
+from .solver import solve
 
 __all__ = ["WEIGHT_DECAYS", "Selection", "choose_weight_decay"]
 

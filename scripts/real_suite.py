@@ -24,10 +24,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ocp_nn import Options, TrainingProblem
-from ocp_nn.augmented_lagrangian import init, solve, step, terminate
+from ocp_nn.augmented_lagrangian import init, step, terminate
 from ocp_nn.data import load_dataset
 from ocp_nn.experiment import Experiment
 from ocp_nn.reference import confirm
+from ocp_nn.solver import solve
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data/uci"
 PLAIN_LM = Options(shooting="single", second_order=False, max_restarts=0)
