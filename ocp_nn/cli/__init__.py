@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import compare, datasets, doctor, export, fit, predict
+from . import compare, conditioning, datasets, doctor, export, fit, predict
 
 __all__ = ["main"]
 
-_COMMANDS = (fit, compare, predict, export, datasets, doctor)
+_COMMANDS = (fit, compare, predict, conditioning, export, datasets, doctor)
 
 _EPILOG = """\
 examples:

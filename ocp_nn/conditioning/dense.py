@@ -119,7 +119,7 @@ def dual_matrix(point: LinearisedPoint, beta: float) -> Array:
 
 
 def primal_root(point: LinearisedPoint, beta: float) -> Array:
-    """Rows M with M'M = H: [Sigma^-1/2 J; sqrt(rho + mu) I]. H is what the primal form factorises, R of M what its QR does."""
+    """Rows M with M'M = H: [Sigma^-1/2 J; sqrt(rho + mu) I].  The primal form factorises H, its QR variant M."""
     rows = point.batch(beta).whitened_jacobian()
     return np.vstack([rows, np.sqrt(point.ridge) * np.eye(point.num_controls)])
 
@@ -146,5 +146,5 @@ def information_factors(point: LinearisedPoint, beta: float) -> list[Array]:
         top = linalg.block_diag(root, np.sqrt(point.ridge) * np.eye(controls))
         rows = np.vstack([np.hstack([top, np.zeros((known + controls, following.shape[1]))]), dynamics])
         factors.append(rows[:, : known + controls])
-        root = np.linalg.qr(rows, mode="r")[known + controls :, known + controls :]
+        root = np.asarray(np.linalg.qr(rows, mode="r"))[known + controls :, known + controls :]
     return factors

@@ -1,15 +1,15 @@
 """Extremes of a spectrum by Lanczos iteration on products, for matrices too large to write out.
 
 The largest eigenvalue comes from Lanczos on the matrix, the smallest from Lanczos on its inverse (both ARPACK, through
-``scipy.sparse.linalg.eigsh``): at the end where an eigenvalue is the largest, Lanczos needs tens of products whatever the
-condition number.  The inverse is a sweep of forward DP (:mod:`.operators`), so it stays accurate where the matrix is
+``scipy.sparse.linalg.eigsh``): for the largest eigenvalue Lanczos needs tens of products, whatever the condition
+number.  The inverse is a sweep of forward DP (:mod:`.operators`), so it stays accurate where the matrix is
 ill-conditioned.  For a symmetric matrix with Ritz pair (theta, v), ||v|| = 1, an eigenvalue lies within
 ||A v - theta v|| of theta; that relative residual, added up for both ends, is the accuracy stated.
 
 Where no inverse is at hand (more controls than a dense Hessian allows), locally optimal block preconditioned conjugate
 gradients (LOBPCG; Knyazev 2001) minimise the Rayleigh quotient of a definite matrix, and for an indefinite one a few
-MINRES steps on A x = random (Paige and Saunders 1975) make ||A x|| / ||x|| small.  Both are upper bounds of the smallest
-singular value whether or not they have converged: a *lower bound* of the condition number comes out, and is marked so.
+MINRES steps on A x = random (Paige and Saunders 1975) make ||A x|| / ||x|| small.  Converged or not, both are upper
+bounds of the smallest singular value: a *lower bound* of the condition number comes out, and is marked so.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stage by stage: where the signal and the gradient vanish or explode.
 
-Per stage k: the spread of the state x_{k+1} over samples, the singular values of A_k = df_k/dx, and the gradient in u_k.
+Per stage k: the spread of the state x_{k+1} over samples, the singular values of A_k = df_k/dx, the gradient in u_k.
 Per pair j <= k: those of the product A_k ... A_j, which carries changes of x_j forward to x_{k+1}, and costates back.
 Singular values differ from sample to sample: medians over samples are given, and over at most :data:`MAX_SAMPLES`
 samples, evenly spaced, since a decomposition for each of a thousand samples would tell no more.

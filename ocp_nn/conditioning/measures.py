@@ -131,7 +131,7 @@ def measure(
         For an unknown route or matrix, nodes that do not exist, a penalty or weight decay that is not positive.
     """
     wanted = _check(route, matrices, penalties, problem.weight_decay)
-    found = []
+    found: list[Measurement] = []
     for chosen in default_nodes(problem.num_stages) if nodes is None else nodes:
         point = linearise_at(problem, trajectory, chosen, damping=damping)
         found += measure_point(point, penalties=penalties, route=route, matrices=wanted)
@@ -196,7 +196,8 @@ class Condensed:
         """The spectrum of a matrix for a penalty; None where the size forbids it."""
         return cast("Spectrum | None", getattr(self, f"_{matrix}")(beta))
 
-    def is_dense(self, order: int, limit: int = DENSE_ORDER) -> bool:
+    def is_dense(self, order: int, limit: int | None = None) -> bool:
+        limit = DENSE_ORDER if limit is None else limit
         return self.route == "dense" or (self.route == "auto" and order <= limit)
 
     def is_dense_jacobian(self) -> bool:

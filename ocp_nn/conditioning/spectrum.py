@@ -8,6 +8,7 @@ a rectangular matrix (``numpy.linalg.cond``).  Floating point knows singular val
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +73,14 @@ def ratio(largest: float, smallest: float) -> float:
     return largest / smallest if smallest > largest * np.finfo(float).tiny else np.inf
 
 
-def from_singular_values(values: Array, rows: int, columns: int) -> Spectrum:
-    """The spectrum of a matrix whose singular values are all known; missing ones (fewer than min(rows, columns)) are 0."""
+def from_singular_values(values: NDArray[Any], rows: int, columns: int) -> Spectrum:
+    """The spectrum of a matrix whose singular values are all known; those beyond the ones given are zero."""
     padded = np.zeros(min(rows, columns))
     padded[: len(values)] = np.sort(values)[::-1]
     return _known(padded, rows, columns, negative=None)
 
 
-def from_eigenvalues(values: Array) -> Spectrum:
+def from_eigenvalues(values: NDArray[Any]) -> Spectrum:
     """The spectrum of a symmetric matrix from all of its eigenvalues."""
     by_size = values[np.argsort(-np.abs(values), kind="stable")]
     rounding = len(values) * EPS * float(np.abs(values).max(initial=0.0))

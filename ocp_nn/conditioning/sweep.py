@@ -1,8 +1,8 @@
 """A sweep over networks: condition numbers at the start and along trainings, in parallel, as tidy CSV.
 
 Each run is one network from one start: everything is measured at the initial weights, then the methods of
-:mod:`.trials` train from there, and what belongs to a method is measured on the way and at its end.  Runs are independent
-processes with one BLAS thread each; the parent alone writes (:mod:`.tables`), so a sweep that is killed goes on where it was.
+:mod:`.trials` train from there, and what belongs to a method is measured on the way and at its end.  Runs go to
+processes with one BLAS thread each; the parent alone writes (:mod:`.tables`), so a killed sweep goes on where it was.
 """
 
 from __future__ import annotations

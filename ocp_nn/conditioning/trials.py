@@ -129,7 +129,7 @@ def _run_gauss_newton(
     )
     began = time.perf_counter()
     state = init(problem, controls, options)
-    errors, snapshots = [(0, relative_error(problem, controls))], []
+    errors, snapshots = [(0, relative_error(problem, controls))], list[Snapshot]()
     status = None
     while status is None:
         state = step(problem, state, options, deadline=began + seconds)
