@@ -1,0 +1,125 @@
+"""A run that was killed or interrupted goes on with ``--resume`` and ends where it would have ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import ocp_nn
+from ocp_nn.cli import fit, main
+
+ARGUMENTS = ["fit", "sin2x", "--hidden", "12,12", "--weight-decay", "0.001", "--reference", "none"]
+
+
+def objective(folder):
+    return json.loads((folder / "summary.json").read_text())["objective"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert main([*ARGUMENTS, "--quiet", "--out", str(folder)]) == 0
+    return folder
+
+
+def end_early(folder, how, after):
+    """Start a run that leaves a checkpoint every iteration and end it after some."""
+    command = [sys.executable, "-m", "ocp_nn", *ARGUMENTS, "--checkpoint", "1e-9", "--out", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    checkpoint, deadline = folder / "checkpoint.npz", time.monotonic() + 60
+    while not (checkpoint.exists() and len(ocp_nn.load(checkpoint).history) >= after):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+    os.kill(process.pid, how)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def assert_same_end(folder, whole):
+    ours, theirs = (ocp_nn.load(path / "checkpoint.npz") for path in (folder, whole))
+    for a, b in zip(ours.trajectory.controls, theirs.trajectory.controls, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [r.objective for r in ours.history] == [r.objective for r in theirs.history]
+    assert objective(folder) == objective(whole)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
+def test_after_a_kill(whole, tmp_path, capsys):
+    code, _, _ = end_early(tmp_path, signal.SIGKILL, after=3)
+    assert code == -signal.SIGKILL
+    assert not (tmp_path / "summary.json").exists()
+    done = len(ocp_nn.load(tmp_path / "checkpoint.npz").history)
+    assert main(["fit", "--resume", str(tmp_path)]) == 0
+    assert "going on after outer iteration" in capsys.readouterr().out
+    assert done >= 3
+    assert_same_end(tmp_path, whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_after_ctrl_c_everything_is_there(whole, tmp_path):
+    code, output, errors = end_early(tmp_path, signal.SIGINT, after=3)
+    assert (code, errors) == (130, "")
+    assert "interrupted: The solve was interrupted." in output
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "interrupted"
+    assert ocp_nn.load(tmp_path / "model.npz").predict(np.zeros((1, 1))).shape == (1, 1)
+    assert main(["fit", "--resume", str(tmp_path), "--quiet"]) == 0
+    assert_same_end(tmp_path, whole)
+
+
+def test_after_a_time_limit(whole, tmp_path):
+    assert main([*ARGUMENTS, "--quiet", "--out", str(tmp_path), "--time-limit", "0.05"]) == 2
+    assert main(["fit", "--resume", str(tmp_path), "--quiet"]) == 0
+    assert objective(tmp_path) < 2 * objective(whole)
+
+
+def test_a_finished_run_stays_as_it_is(whole, tmp_path):
+    before = ocp_nn.load(whole / "checkpoint.npz")
+    assert main(["fit", "--resume", str(whole), "--quiet"]) == 0
+    after = ocp_nn.load(whole / "checkpoint.npz")
+    assert (after.objective, after.history) == (before.objective, before.history)
+
+
+def test_before_the_first_checkpoint_it_starts_over(whole, tmp_path):
+    (tmp_path / "run.json").write_bytes((whole / "run.json").read_bytes())
+    assert main(["fit", "--resume", str(tmp_path), "--quiet"]) == 0
+    assert_same_end(tmp_path, whole)
+
+
+def test_the_chosen_weight_decay_is_kept(tmp_path, monkeypatch):
+    arguments = ["fit", "linear", "--hidden", "2", "--reference", "none", "--quiet", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    first = json.loads((tmp_path / "summary.json").read_text())
+    monkeypatch.setattr(fit, "select_weight_decay", lambda *_: pytest.fail("chosen again"))
+    assert main(["fit", "--resume", str(tmp_path), "--quiet"]) == 0
+    again = json.loads((tmp_path / "summary.json").read_text())
+    for key in ("weight_decay", "weight_decay_selection", "objective", "test_rmse"):
+        assert again[key] == first[key]
+
+
+def test_data_that_have_changed_are_an_error(tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n" + "\n".join(f"{i},{i * i % 7}" for i in range(20)) + "\n")
+    arguments = ["--target", "b", "--hidden", "2", "--weight-decay", "1", "--reference", "none", "--quiet"]
+    assert main(["fit", str(table), *arguments, "--out", str(tmp_path / "run")]) == 0
+    table.write_text("a,b\n" + "\n".join(f"{i},{i * i % 5}" for i in range(20)) + "\n")
+    assert main(["fit", "--resume", str(tmp_path / "run"), "--quiet"]) == 1
+    assert "another problem" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(whole, tmp_path, capsys):
+    (tmp_path / "run.json").write_text("{}")
+    for arguments, message in [
+        (["--resume", str(tmp_path / "none")], "no run to go on with"),
+        (["--resume", str(tmp_path)], "run.json: damaged"),
+        (["sin2x", "--resume", str(whole)], "and not both"),
+    ]:
+        assert main(["fit", *arguments]) == 1
+        errors = capsys.readouterr().err
+        assert message in errors and errors.count("\n") == 1
