@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 
 from ..data import Dataset
@@ -62,6 +65,10 @@ def select_weight_decay(
 
 
 def print_line(line: str) -> None:
+    """Print a line, or a table of several; on a terminal a sentence too long for it is broken between words."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    if "\n" not in line.strip("\n") and len(line) > width:
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
     print(line, flush=True)
 
 
