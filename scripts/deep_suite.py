@@ -2,7 +2,7 @@
 
     python scripts/deep_suite.py [--quick] [--json FILE] [--figure FILE] [--markdown FILE] [--full]
                                  [--seeds N] [--peer-seeds N] [--limit S] [--peer-limit S] [--budget MINUTES]
-                                 [--methods NAME ...] [--starts NAME ...]
+                                 [--methods NAME ...] [--starts NAME ...] [--resume]
 
 Data, per seed: 100 samples, x uniform on [-3, 3], y = sin(2x) + 0.05 e; weight decay 1e-3.  A run succeeds when the
 mean squared error of the *rollout* falls below 0.01; the constant predictor has about 0.5.  Everything runs on one BLAS
@@ -435,6 +435,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=20.0, help="seconds a run of ours")
     parser.add_argument("--peer-limit", type=float, help="seconds a run of another method (default: --limit)")
     parser.add_argument("--budget", type=float, default=np.inf, help="minutes after which no run is begun")
+    parser.add_argument("--resume", action="store_true", help="keep what the JSON already holds, run what it does not")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="NAME")
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS, metavar="NAME")
     for name in ("json", "figure", "markdown"):
@@ -449,10 +450,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
-    records: list[Record] = []
+    records = read_records(args.json) if args.resume else []
+    done = {((r.activation, r.depth, r.width), r.seed, r.method, r.start) for r in records}
     began, cut_short = time.perf_counter(), False
     with threadpool_limits(1):
-        for case, seed, method, start in plan(args):
+        for case, seed, method, start in (entry for entry in plan(args) if entry not in done):
             cut_short = time.perf_counter() - began > 60 * args.budget
             if cut_short:
                 break
@@ -471,6 +473,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.markdown.write_text(text + "\n")
     if args.figure:
         figure(records, args.figure)
+
+
+def read_records(path: Path | None) -> list[Record]:
+    """The records of an earlier run."""
+    if path is None or not path.is_file():
+        return []
+    return [Record(**fields) for fields in json.loads(path.read_text())["records"]]
 
 
 def progress(record: Record) -> str:
