@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .forward_dp import Prepared, Step, Subproblem, prepare
+from .network import Dense
 from .problem import TrainingProblem, Trajectory
 
 __all__ = ["AugmentedLagrangian", "Damping", "InnerResult", "Point", "minimise"]
@@ -318,7 +319,15 @@ def _levenberg_marquardt(
                 accepted = damping.accepted(actual / predicted if predicted > 0 else 1.0)
                 return replace(result, point=trial, damping=accepted, steps=result.steps + 1, solves=solves)
         damping = damping.rejected()
-    return replace(result, solves=solves, stalled=True)
+    if _has_kinks(lagrangian.problem):
+        return replace(result, solves=solves, stalled=True)
+    # the damping holds controls back, not states: shorten the whole step instead
+    return _armijo(lagrangian, replace(result, solves=solves), prepared, gradient)
+
+
+def _has_kinks(problem: TrainingProblem) -> bool:
+    """Whether a step may be no descent direction at any length; then crawling on costs more than a restart."""
+    return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in problem.network.layers)
 
 
 def _better_trial(lagrangian: AugmentedLagrangian, point: Point, step: Step) -> Point:
