@@ -117,17 +117,18 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
     sweep = load_sweep(folder)
     say(f"\nAt the initial weights, condition numbers; medians over seeds.\n\n{_group_table(sweep)}\n")
-    found = correlations(sweep)
-    header = ("rank correlation with", *[f"{c.method} {c.outcome}" for c in found[: 2 * len(sweep.methods)]])
-    rows = _correlation_rows(found)
-    if rows and len(header) > 1:
-        say(f"Measured at the start, correlated with what followed (in brackets: within networks of equal depth).\n\n"
-            f"{format_table(header, rows)}\n")  # fmt: skip
+    meanings = {"success": "with success", "steps": "with the steps to success, where there was success"}
+    for outcome, meaning in meanings.items():
+        found = [c for c in correlations(sweep) if c.outcome == outcome]
+        if found:
+            header = ("measured at the start", *sweep.methods)
+            say(f"Rank correlation {meaning} (in brackets: within networks of equal depth)\n\n"
+                f"{format_table(header, _correlation_rows(found))}\n")  # fmt: skip
     for sentence in verdict(sweep):
         say(f"- {sentence}")
     for name, figure in FIGURES.items():
         write_figure(folder / f"{name}.png", figure(sweep))
-    say(f"\nwritten to {folder}: tables (*.csv, explained in data_dictionary.csv) and figures ({', '.join(FIGURES)})")
+    say(f"\nwritten to {folder}: tables (*.csv, explained in data_dictionary.csv) and figures")
 
 
 def _group_table(sweep: Any) -> str:
@@ -145,22 +146,33 @@ def _group_table(sweep: Any) -> str:
     ]  # fmt: skip
     penalty = f" at penalty {sweep.penalties[-1]:g}" if sweep.penalties else ""
     legend = (
-        f"rank: of the single-shooting Jacobian; signal: of the first hidden layer that reaches the last; GN, H: "
-        f"single shooting, Gauss-Newton and exact Hessian;\nKKT: multiple shooting; AL (u,x), fwd DP: augmented Lagrangian in "
-        f"(u, x) "
-        f"and what forward DP factorises,{penalty or ' -'}; {', '.join(methods)}: share of seeds that trained."
+        "rank: of the single-shooting Jacobian; signal: of the first hidden layer that reaches the last; GN, H: single\n"
+        "shooting, Gauss-Newton and exact Hessian; KKT: multiple shooting; AL (u,x), fwd DP: augmented Lagrangian in\n"
+        f"(u, x) and what forward DP factorises{penalty}; {', '.join(methods)}: share of seeds that trained."
     )
     return f"{format_table(header, rows)}\n\n{legend}"
 
 
 def _correlation_rows(found: Any) -> list[tuple[str, ...]]:
-    from ..conditioning.findings import MEASURE_NAMES
-
     table: dict[str, list[str]] = {}
     for c in found:
         inside = "" if np.isnan(c.within_depth) else f" ({c.within_depth:+.2f})"
         table.setdefault(c.measure, []).append("-" if np.isnan(c.value) else f"{c.value:+.2f}{inside}")
-    return [(MEASURE_NAMES[name], *cells) for name, cells in table.items()]
+    return [(_SHORT[name], *cells) for name, cells in table.items()]
+
+
+# Words for the measures, in the columns of the first table and here.
+_SHORT = {
+    "rank": "rank of the Jacobian",
+    "signal": "signal",
+    "gauss_newton": "cond. single GN",
+    "hessian": "cond. single H",
+    "kkt": "cond. multi KKT",
+    "al_low": "cond. AL, low penalty",
+    "al_high": "cond. AL, high penalty",
+    "condensed_low": "cond. fwd DP, low penalty",
+    "condensed_high": "cond. fwd DP, high penalty",
+}
 
 
 def _advise(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> None:
@@ -171,8 +183,9 @@ def _advise(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> 
 
     x, y = sample_data(data, data.num_samples)
     network = Network.mlp([x.shape[1], *args.hidden, y.shape[1]], args.activation)
-    sizes = "-".join(map(str, network.sizes))
-    say(f"\nYour network: {args.activation}, {sizes}, {len(x)} samples, {network.num_controls:,} controls")
+    hidden = ",".join(map(str, args.hidden)) if len(args.hidden) < 8 else f"{len(args.hidden)} layers"
+    say(f"\nYour network: {args.activation}, hidden {hidden}, {x.shape[1]} inputs, {y.shape[1]} outputs, "
+        f"{len(x)} samples, {network.num_controls:,} controls")  # fmt: skip
     began = time.perf_counter()
     advice = advise(TrainingProblem(network, x, y, args.weight_decay))
     for reason in advice.reasons:

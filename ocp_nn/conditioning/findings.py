@@ -329,7 +329,7 @@ def verdict(sweep: Sweep) -> list[str]:
     """The findings in plain sentences, each with its numbers; what the data do not support is not said."""
     sentences = [*_on_hypothesis(sweep), *_on_penalty(sweep), *_on_rank(sweep)]
     if sweep.training:
-        sentences += [_on_training(sweep), *_on_prediction(correlations(sweep))]
+        sentences += [_on_training(sweep), *_on_what_matters(sweep), *_on_prediction(correlations(sweep))]
     return sentences
 
 
@@ -416,6 +416,24 @@ def _on_training(sweep: Sweep) -> str:
     return (
         f"Trainings that reach a relative error of {sweep.threshold:.3f} ({budget} steps at most): {', '.join(shares)}."
     )
+
+
+def _on_what_matters(sweep: Sweep) -> list[str]:
+    """Did the formulation or the start decide?"""
+    ends = {(row["run"], row["method"]): _succeeded(sweep, row) for row in sweep.training}
+    runs = sorted({run for run, _ in ends if (run, "lm") in ends and (run, "al") in ends})
+    if not runs:
+        return []
+    only = {method: sum(ends[run, method] and not ends[run, other] for run in runs)
+            for method, other in (("lm", "al"), ("al", "lm"))}  # fmt: skip
+    shares = []
+    for start in sorted({row["initialisation"] for row in sweep.training}):
+        rows = [row for row in sweep.training if row["initialisation"] == start]
+        shares.append(f"{start!r} {sum(_succeeded(sweep, row) for row in rows)} of {len(rows)}")
+    return [
+        f"From the same weights only multiple shooting (al) trains in {only['al']} of {len(runs)} runs and only single "
+        f"shooting (lm) in {only['lm']}; by starting weights, all methods together: {', '.join(shares)}."
+    ]
 
 
 def _on_prediction(found: Sequence[Correlation]) -> list[str]:

@@ -32,7 +32,7 @@ Arrays = tuple[Array, ...]
 METHODS = ("lm", "al", "ipopt")
 
 # Seconds after which IPOPT is stopped whatever its iteration: a guard, the limit of iterations comes first.
-_IPOPT_SECONDS = 20.0
+_IPOPT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, eq=False)

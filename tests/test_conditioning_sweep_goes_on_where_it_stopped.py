@@ -1,0 +1,169 @@
+"""Claim: a sweep that is killed goes on, and ends with the tables of one that was not; its columns are explained."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ocp_nn.conditioning import DICTIONARY, Grid, Settings, read_table, run_sweep, sweep
+from ocp_nn.conditioning.tables import COLUMNS
+from ocp_nn.data import load_dataset
+
+GRID = Grid(depths=(1, 2), widths=(2,), activations=("tanh", "relu"), initialisations=("standard",), seeds=(0,))
+SETTINGS = Settings(penalties=(1.0, 1e3), samples=12, steps=15)
+TIMES = ("seconds",)
+
+
+def data():
+    return load_dataset("sin2x")
+
+
+def tables(folder):
+    """All rows but their order and the times in them."""
+    return {
+        name: sorted(tuple((k, v) for k, v in row.items() if k not in TIMES) for row in read_table(folder, name))
+        for name in COLUMNS
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    result = run_sweep(data(), folder, grid=GRID, settings=SETTINGS, workers=0)
+    assert (result.done, result.skipped, result.failed) == (4, 0, 0)
+    return folder
+
+
+KILLED = """
+import os
+from ocp_nn.conditioning import Grid, Settings, run_sweep
+from ocp_nn.data import load_dataset
+grid = Grid(depths=(1, 2), widths=(2,), activations=("tanh", "relu"), initialisations=("standard",), seeds=(0,))
+settings = Settings(penalties=(1.0, 1e3), samples=12, steps=15)
+run_sweep(load_dataset("sin2x"), {folder!r}, grid=grid, settings=settings, workers=0,
+          progress=lambda done, total: os._exit(9) if done == 2 else None)
+"""
+
+
+def test_killed_half_way(whole, tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED.format(folder=str(tmp_path))], check=False)
+    assert killed.returncode == 9
+    assert len(read_table(tmp_path, "runs")) == 2
+    told = []
+    result = run_sweep(
+        data(), tmp_path, grid=GRID, settings=SETTINGS, workers=0, progress=lambda *numbers: told.append(numbers)
+    )
+    assert (result.done, result.skipped) == (2, 2)
+    assert told == [(2, 4), (3, 4), (4, 4)]
+    assert tables(tmp_path) == tables(whole)
+
+
+def test_killed_while_writing(whole, tmp_path):
+    """Rows of a run without its line in runs.csv, and torn lines, are not part of the tables."""
+    first = Grid(depths=(1,), widths=(2,), activations=("tanh",), initialisations=("standard",), seeds=(0,))
+    run_sweep(data(), tmp_path, grid=first, settings=SETTINGS, workers=0)
+    for name in ("matrices", "spectra", "runs"):
+        lines = (whole / f"{name}.csv").read_text().splitlines(keepends=True)
+        others = [line for line in lines[1:] if not line.startswith("d1-w2-tanh")]
+        torn = "".join(others[:3])[:-9] if name != "runs" else others[0][:-3]
+        with open(tmp_path / f"{name}.csv", "a") as file:
+            file.write(torn)
+    result = run_sweep(data(), tmp_path, grid=GRID, settings=SETTINGS, workers=0)
+    assert (result.done, result.skipped) == (3, 1)
+    assert tables(tmp_path) == tables(whole)
+
+
+def test_processes_give_the_same_rows(whole, tmp_path):
+    small = Grid(depths=(1,), widths=(2,), activations=("tanh", "relu"), initialisations=("standard",), seeds=(0,))
+    run_sweep(data(), tmp_path, grid=small, settings=SETTINGS, workers=2)
+    parallel, serial = tables(tmp_path), tables(whole)
+    for name, rows in parallel.items():
+        expected = [row for row in serial[name] if dict(row)["depth"] == "1"]
+        assert len(rows) == len(expected) > 0, name
+        for row, other in zip(rows, expected, strict=True):
+            same_row(dict(row), dict(other))
+
+
+def same_row(row, other):
+    """The same text, or numbers alike up to what another BLAS thread count makes of rounding."""
+    for key, value in row.items():
+        if key == "accuracy" or (row.get("accuracy") and float(row["accuracy"]) > 1e-4 and key != "run"):
+            continue
+        try:
+            np.testing.assert_allclose(float(value), float(other[key]), rtol=1e-3, atol=1e-12)
+        except ValueError:
+            assert value == other[key]
+
+
+def test_another_sweep_does_not_get_in(whole):
+    before = tables(whole)
+    other = Settings(penalties=(1.0, 1e3), samples=12, steps=15, weight_decay=0.5)
+    with pytest.raises(ValueError, match=r"other settings \(weight_decay: 0.001 there, 0.5 now\)"):
+        run_sweep(data(), whole, grid=GRID, settings=other, workers=0)
+    with pytest.raises(ValueError, match="data_checksum"):
+        run_sweep(load_dataset("linear"), whole, grid=GRID, settings=SETTINGS, workers=0)
+    assert tables(whole) == before
+
+
+def test_a_run_that_fails_is_recorded_and_tried_again(whole, tmp_path, monkeypatch):
+    measured = sweep._measure_run
+
+    def sometimes(run, *rest):
+        if run.activation == "relu":
+            raise np.linalg.LinAlgError("no luck")
+        return measured(run, *rest)
+
+    monkeypatch.setattr(sweep, "_measure_run", sometimes)
+    result = run_sweep(data(), tmp_path, grid=GRID, settings=SETTINGS, workers=0)
+    assert (result.done, result.failed) == (2, 2)
+    messages = {row["message"] for row in read_table(tmp_path, "runs") if row["status"] == "failed"}
+    assert messages == {"LinAlgError: no luck"}
+    monkeypatch.undo()
+    result = run_sweep(data(), tmp_path, grid=GRID, settings=SETTINGS, workers=0)
+    assert (result.done, result.skipped, result.failed) == (2, 2, 0)
+    assert tables(tmp_path) == tables(whole)
+
+
+def test_every_column_is_explained(whole):
+    with open(whole / "data_dictionary.csv", newline="") as file:
+        explained = [(row["table"], row["column"]) for row in csv.DictReader(file) if row["meaning"]]
+    held = []
+    for path in sorted(whole.glob("*.csv")):
+        if path.name != "data_dictionary.csv":
+            with open(path, newline="") as file:
+                held += [(path.name, column) for column in next(csv.reader(file))]
+    assert sorted(explained) == sorted(held)
+    assert all(meaning and unit in ("", "1", "s") for c in DICTIONARY.values() for unit, meaning in c.values())
+
+
+def test_tables_hold_what_they_promise(whole):
+    rows = read_table(whole, "matrices")
+    start = {(r["matrix"], r["shooting"], r["penalty"]) for r in rows if r["run"].startswith("d2-w2-tanh")
+             and r["phase"] == "start"}  # fmt: skip
+    assert {shooting for _, shooting, _ in start} == {"single", "partial 1", "multiple"}
+    assert {("al_gauss_newton", "multiple", "1.0"), ("al_gauss_newton", "multiple", "1000.0")} <= start
+    assert {(r["phase"], r["method"]) for r in rows} == {
+        ("start", ""), ("during", "lm"), ("end", "lm"), ("during", "al"), ("end", "al")
+    }  # fmt: skip
+    assert {r["method"] for r in read_table(whole, "training")} == {"lm", "al", "ipopt"}
+    for row in rows:
+        ratio = float(row["largest"]) / float(row["smallest"]) if float(row["smallest"]) else np.inf
+        assert float(row["condition"]) == ratio or float(row["condition"]) > 1e300
+
+
+def test_only_whole_networks_are_swept():
+    with pytest.raises(ValueError, match="depths and widths must be >= 1"):
+        Grid(depths=(0,))
+    with pytest.raises(ValueError, match="unknown activation 'sine'"):
+        Grid(activations=("sine",))
+    with pytest.raises(ValueError, match="seeds must not be empty"):
+        Grid(seeds=())
+
+
+def test_settings_name_their_node_sets():
+    assert Settings(node_strides=(2, 3)).nodes(7) == [(), (3, 6), (2, 4, 6), (1, 2, 3, 4, 5, 6)]
+    assert Settings(node_strides=(2,)).nodes(2) == [(), (1,)]
