@@ -148,3 +148,10 @@ def test_no_subproblem_starts_above_the_best_rollout():
         )
         assert value <= best * (1 + 1e-12)
     assert state.best.objective <= min(before.rollout_objective, state.rollout_objective)
+
+
+def test_a_step_is_shortened_where_no_damping_helps():
+    """Fifty tanh layers: damping holds the controls back but not the states, which then overshoot at any damping."""
+    problem = sin2x("tanh", 50, 8, 3)
+    options = Options(seed=3, initialisation="standard", max_restarts=0, second_order=False)
+    assert outer_iterations(problem, options, 60) is not None
