@@ -123,7 +123,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         residual: bool = False,
         weight_decay: float | str = "auto",
         shooting: str | Sequence[int] = "multiple",
-        tol: float = 1e-4,
+        tol: float = 1e-6,
         max_iter: int = 500,
         time_limit: float = np.inf,
         n_restarts: int = 1,

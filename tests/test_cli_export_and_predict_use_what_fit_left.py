@@ -165,10 +165,11 @@ def test_doctor_notices_what_is_broken(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["predict", "export", "doctor"])
-def test_help_has_examples_or_says_what_the_exit_code_means(command, capsys):
+def test_help_has_examples_or_says_what_the_exit_code_means(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         main([command, "--help"])
     text = capsys.readouterr().out
     assert f"ocp-nn {command}" in text
     assert "examples:" in text or "Exit code:" in text
-    assert max(map(len, text.splitlines())) <= 120
+    assert max(map(len, text.splitlines())) <= 80

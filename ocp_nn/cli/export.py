@@ -16,10 +16,15 @@ __all__ = ["register", "run"]
 
 _EPILOG = """\
 examples:
-  ocp-nn export results/houses --to casadi       then, in Python: f = casadi.Function.load("model.casadi"); f(x)
-  ocp-nn export results/houses --to c            then: gcc -O2 -shared -fPIC -o model.so model.c -lm
-  ocp-nn export results/houses --to onnx         then: onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})
-  ocp-nn export results/houses --to numpy        then, in Python: from model_numpy import predict; predict(x)
+  ocp-nn export results/houses --to casadi
+  ocp-nn export results/houses --to c --out pump.c --name pump
+  ocp-nn export results/houses --to onnx --float32
+
+what to do with it:
+  casadi   f = casadi.Function.load("model.casadi"); y = f(x)
+  c        gcc -O2 -shared -fPIC -o model.so model.c -lm; model_predict(x, y)
+  onnx     onnxruntime.InferenceSession("model.onnx").run(None, {"x": x})
+  numpy    from model_numpy import predict; y = predict(x)
 
 Inputs and outputs are in the data's own units: the scaling is inside.
 """
@@ -31,7 +36,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "export",
         help="write a trained model as a CasADi function, C code, ONNX or NumPy code",
-        description="Write a trained model as a CasADi function, C code, an ONNX graph or a NumPy module.",
+        description="Write a trained model for use elsewhere.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -21,8 +21,9 @@ examples:
   ocp-nn predict results/houses new.csv --out predictions.csv
   ocp-nn predict results/houses new.csv | head
 
-The table needs a header with the names of the columns that the model was trained on, in any order; other columns are
-not looked at.  Where the target columns are there too, the root mean square error is printed.
+The table needs a header with the names of the columns that the model was
+trained on, in any order; other columns are not looked at.  Where the target
+columns are there too, the root mean square error is printed.
 """
 
 
