@@ -42,7 +42,8 @@ examples:
   ocp-nn fit sin2x --hidden 8,8,8 --activation sigmoid --reference none
   ocp-nn fit --resume results/diabetes --time-limit 600
 
-Inputs and targets are standardised by the training part; errors are reported in the target's own units.
+Inputs and targets are standardised by the training part; errors are reported
+in the target's own units.
 Ctrl-C ends the run with the best weights so far; --resume goes on with it.
 Exit code: 0 converged, 2 a limit was reached, 1 error, 130 interrupted.
 """
