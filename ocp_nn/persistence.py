@@ -19,8 +19,8 @@ Arrays, with k counting stages from 0:
 
 * ``control_k``: vec([W b]) of stage k, columns stacked; ``x_mean``, ``x_scale``, ``y_mean``, ``y_scale``
 * ``history``: one row a record, the numeric columns of :class:`ocp_nn.Record` in order; ``history_phase``
-* with the state: ``problem_x``, ``problem_y``; ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``;
-  ``state_*``: point, multipliers, penalty, violation, best, safeguard, start and Newton controls
+* with the problem: ``problem_x``, ``problem_y``; ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``
+* with the state: ``state_*``: point, multipliers, penalty, violation, best, safeguard, start and Newton controls
 
 What follows from these by computation (outputs, defects, adjoints) is not in the file; it is computed again on loading,
 in the same order, so a solve that goes on from a file gives the same bits as one that never stopped.
@@ -126,8 +126,8 @@ def save(
     path : path
         Is replaced if it exists.
     state : bool
-        With what it takes to go on: training data, trajectory and solver state.  Without, the file is small and
-        holds no data.
+        With what it takes to go on: training data, trajectory and, from our solver, its state.  Without, the file
+        is small and holds no data.
     arrays : mapping, optional
         Further arrays to put beside the others under names of their own.
 
@@ -208,7 +208,6 @@ def _packed(result: Result, state: bool) -> Content:
     model = result.model
     if model is None:
         raise ValueError("only a result with a model can be saved; use dataclasses.replace(result, model=Model(...))")
-    with_state = state and isinstance(result.state, SolverState) and result.problem is not None
     meta = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -227,12 +226,13 @@ def _packed(result: Result, state: bool) -> Content:
     content |= {"x_mean": model.x_scaler.mean, "x_scale": model.x_scaler.scale}
     content |= {"y_mean": model.y_scaler.mean, "y_scale": model.y_scaler.scale}
     content |= _packed_history(result.history)
-    if with_state:
-        assert result.problem is not None and isinstance(result.state, SolverState)
+    if state and result.problem is not None:
         meta["problem"] = {"weight_decay": result.problem.weight_decay}
-        meta["state"], arrays = _packed_state(result.state)
-        content |= {"problem_x": result.problem.x, "problem_y": result.problem.y, **arrays}
+        content |= {"problem_x": result.problem.x, "problem_y": result.problem.y}
         content |= _packed_trajectory(result.trajectory)
+        if isinstance(result.state, SolverState):
+            meta["state"], arrays = _packed_state(result.state)
+            content |= arrays
     content["meta"] = np.array(json.dumps(_finite(meta), allow_nan=False))
     return content
 
@@ -314,9 +314,10 @@ def _unpacked(content: Content, meta: dict[str, Any]) -> Result:
     options = None if meta["options"] is None else Options(**_restored(meta["options"]))
     problem = state = None
     trajectory = Trajectory(model.controls, ())
-    if meta["state"] is not None:
+    if meta["problem"] is not None:
         problem = TrainingProblem(network, content["problem_x"], content["problem_y"], meta["problem"]["weight_decay"])
         trajectory = _unpacked_trajectory(content, problem, model.controls)
+    if problem is not None and meta["state"] is not None:
         state = _unpacked_state(content, problem, _restored(meta["state"]))
     return Result(
         status=Status(scalars.pop("status")),

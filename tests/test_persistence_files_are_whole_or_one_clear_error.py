@@ -12,7 +12,20 @@ import numpy as np
 import pytest
 
 import ocp_nn
-from ocp_nn import LoadError, Model, Network, Options, Result, Status, TrainingProblem, persistence, solve
+from ocp_nn import (
+    IpoptOptions,
+    LoadError,
+    Model,
+    Network,
+    Options,
+    Result,
+    Status,
+    TrainingProblem,
+    multiple_shooting,
+    persistence,
+    solve,
+    solve_ipopt,
+)
 from ocp_nn.data import Scaler
 
 RNG = np.random.default_rng(0)
@@ -83,6 +96,18 @@ def test_a_file_without_state_holds_no_data(result, tmp_path):
     np.testing.assert_array_equal(copy.predict(X), result.predict(X))
     assert (copy.state, copy.problem, copy.trajectory.states) == (None, None, ())
     assert copy.history == result.history
+
+
+def test_results_of_ipopt_are_saved_with_their_trajectory(tmp_path):
+    problem = TrainingProblem(Network.mlp([2, 2, 1]), X, Y, 1.0)
+    result = solve_ipopt(multiple_shooting(problem), options=IpoptOptions(max_iterations=3))
+    result.save(tmp_path / "ipopt.npz")
+    copy = ocp_nn.load(tmp_path / "ipopt.npz")
+    assert (copy.solver, copy.state) == (result.solver, None)
+    assert list(map(repr, copy.history)) == list(map(repr, result.history))  # by repr: IPOPT's penalty is NaN
+    for a, b in zip(copy.trajectory.states, result.trajectory.states, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert problem.objective(copy.trajectory) == result.objective
 
 
 def test_symbolic_stages_are_saved(tmp_path):
