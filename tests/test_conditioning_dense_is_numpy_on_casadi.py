@@ -70,7 +70,9 @@ class Explicit:
         for k, layer in enumerate(problem.network.layers):
             if f"x{k}" in blocks:
                 state = ca.reshape(x[blocks[f"x{k}"]], layer.num_inputs, problem.num_samples)
-            state = layer.function.map(problem.num_samples)(state, ca.repmat(x[blocks[f"u{k}"]], 1, problem.num_samples))
+            state = layer.function.map(problem.num_samples)(
+                state, ca.repmat(x[blocks[f"u{k}"]], 1, problem.num_samples)
+            )
         return ca.vec(state - ca.DM(problem.y.T))
 
     def kkt(self, hessian):

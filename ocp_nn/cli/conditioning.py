@@ -146,9 +146,10 @@ def _group_table(sweep: Any) -> str:
     ]  # fmt: skip
     penalty = f" at penalty {sweep.penalties[-1]:g}" if sweep.penalties else ""
     legend = (
-        "rank: of the single-shooting Jacobian; signal: of the first hidden layer that reaches the last; GN, H: single\n"
-        "shooting, Gauss-Newton and exact Hessian; KKT: multiple shooting; AL (u,x), fwd DP: augmented Lagrangian in\n"
-        f"(u, x) and what forward DP factorises{penalty}; {', '.join(methods)}: share of seeds that trained."
+        "rank: of the single-shooting Jacobian; signal: of the first hidden layer that reaches the last;\n"
+        "GN, H: single shooting, Gauss-Newton and exact Hessian; KKT: multiple shooting; AL (u,x), fwd DP:\n"
+        f"augmented Lagrangian in (u, x) and what forward DP factorises{penalty};\n"
+        f"{', '.join(methods)}: share of seeds that trained."
     )
     return f"{format_table(header, rows)}\n\n{legend}"
 

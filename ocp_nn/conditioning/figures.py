@@ -122,7 +122,7 @@ def products_figure(sweep: Sweep, initialisation: str | None = None) -> Figure:
 
     start, depth = _first(sweep, initialisation), _depths(sweep)[-1]
     activations = _ordered(row["activation"] for row in sweep.products)
-    figure = Figure(figsize=(3.6 * len(activations) + 0.8, 3.8), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(activations) + 0.8, 4.4), layout="constrained")
     axes = figure.subplots(1, len(activations), squeeze=False)[0]
     image: Any = None
     for ax, name in zip(axes, activations, strict=True):
