@@ -2,7 +2,8 @@
 
     python scripts/build_notebooks.py [NAME ...]        for instance 03; without names, all of them
 
-The sources are Python scripts in jupytext's percent format, because those can be read in a review and linted.  A notebook
+The sources are Python scripts in jupytext's percent format, because those can be read in a review and linted.  A
+notebook
 is written only if all of its cells run; nothing in it depends on the machine or on the day but the numbers it computes.
 """
 
@@ -46,7 +47,9 @@ def read_source(path: Path) -> nbformat.NotebookNode:
 
 def executed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with outputs; raises ``nbclient.exceptions.CellExecutionError`` where a cell fails."""
-    client = NotebookClient(notebook, timeout=300, record_timing=False, resources={"metadata": {"path": NOTEBOOKS}})
+    client = NotebookClient(
+        notebook, timeout=300, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": NOTEBOOKS}}
+    )
     client.execute()
     notebook.metadata.language_info = nbformat.from_dict({"name": "python"})
     return notebook

@@ -24,8 +24,8 @@ plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "fig
 # %% [markdown]
 # ## Stages are CasADi functions
 #
-# A stage is an ordinary CasADi function $f(x, u)$ of one sample. We write a tanh layer by hand. The control is
-# $u = \mathrm{vec}([W\; b])$, columns stacked.
+# A stage is an ordinary CasADi function $f(x, u)$ of one sample. We write a tanh layer by hand. The control is $u =
+# \mathrm{vec}([W\; b])$, columns stacked.
 
 
 # %%
@@ -50,8 +50,8 @@ assert difference < 1e-14
 # %% [markdown]
 # ## The rollout: features flow through the stages
 #
-# `rollout` simulates the system from $x_0$ = the inputs. Each panel is one state $x_k$, every line one of its units as a
-# function of the input. Training bends these curves until the last stage can combine them into $y$.
+# `rollout` simulates the system from $x_0$ = the inputs. Each panel is one state $x_k$, every line one of its units as
+# a function of the input. Training bends these curves until the last stage can combine them into $y$.
 
 # %%
 problem = ocp_nn.TrainingProblem(network, x, y, weight_decay=1e-2)
@@ -78,15 +78,15 @@ assert result.success and result.objective < 1.5
 # %% [markdown]
 # ## Costates: Pontryagin's recursion is back-propagation
 #
-# The Lagrangian with multipliers $\lambda_{k+1}$ of $d_k = f_k(x_k,u_k) - x_{k+1}$ is
-# $L = J + \sum_k \langle\lambda_{k+1}, d_k\rangle$. Setting its derivative in $x_k$ to zero gives, with
-# $A_k = \partial f_k/\partial x$ and $B_k = \partial f_k/\partial u$,
+# The Lagrangian with multipliers $\lambda_{k+1}$ of $d_k = f_k(x_k,u_k) - x_{k+1}$ is $L = J + \sum_k
+# \langle\lambda_{k+1}, d_k\rangle$. Setting its derivative in $x_k$ to zero gives, with $A_k = \partial f_k/\partial x$
+# and $B_k = \partial f_k/\partial u$,
 #
 # $$\lambda_K = f_{K-1} - y,\qquad \lambda_k = A_k^\top\lambda_{k+1},\qquad
 # \nabla_{u_k} J = \sum_i B_k^{i\top}\lambda_{k+1}^i + \rho u_k .$$
 #
-# That is all of back-propagation. Here it is, with $A_k$ of shape $(N, n_{k+1}, n_k)$ and $B_k$ of shape
-# $(N, n_{k+1}, P_k)$ written out.
+# That is all of back-propagation. Here it is, with $A_k$ of shape $(N, n_{k+1}, n_k)$ and $B_k$ of shape $(N, n_{k+1},
+# P_k)$ written out.
 
 # %%
 stages = problem.linearize(rollout)
@@ -121,8 +121,8 @@ assert max(list(errors.values())[:2]) < 1e-13 and errors["central differences"] 
 # ## What a costate means, and why depth is hard
 #
 # $\lambda_k^i$ is the sensitivity of the loss to the activations $x_k^i$: how much would the loss change if somebody
-# nudged the state of sample $i$ at layer $k$? In a deep network, $\lambda_0 = A_0^\top\cdots A_{K-1}^\top\lambda_K$ is a
-# product of many matrices. A sigmoid has slopes of at most 1/4, so with ordinary weights the signal dies within a few
+# nudged the state of sample $i$ at layer $k$? In a deep network, $\lambda_0 = A_0^\top\cdots A_{K-1}^\top\lambda_K$ is
+# a product of many matrices. A sigmoid has slopes of at most 1/4, so with ordinary weights the signal dies within a few
 # layers: the weights in front are blind.
 
 # %%
@@ -151,7 +151,8 @@ assert first["sigmoid"] < 1e-8 < 1e-4 < first["tanh"]
 #
 # <details><summary>Solution</summary>
 #
-# $A_k = I + \mathrm{diag}(1-\tanh^2)W$: near zero weights it is the identity, so the costate is carried through unchanged.
+# $A_k = I + \mathrm{diag}(1-\tanh^2)W$: near zero weights it is the identity, so the costate is carried through
+# unchanged.
 #
 # ```python
 # res = ocp_nn.Network.mlp([1, *[10] * 19, 1], "sigmoid", residual=True)
@@ -162,8 +163,8 @@ assert first["sigmoid"] < 1e-8 < 1e-4 < first["tanh"]
 # The other side of the coin: products of matrices $I + \ldots$ can grow with depth, in states and in costates.
 # </details>
 #
-# **2.** Show by experiment that $\lambda_k^i$ is the derivative of the loss with respect to $x_k^i$: change one unit of one
-# sample of $x_1$ by $\varepsilon$, roll the *remaining* stages out with `layer.forward`, and compare.
+# **2.** Show by experiment that $\lambda_k^i$ is the derivative of the loss with respect to $x_k^i$: change one unit of
+# one sample of $x_1$ by $\varepsilon$, roll the *remaining* stages out with `layer.forward`, and compare.
 #
 # <details><summary>Solution</summary>
 #
@@ -180,6 +181,6 @@ assert first["sigmoid"] < 1e-8 < 1e-4 < first["tanh"]
 #
 # ## What we did not show
 #
-# Mini-batches (everything here is the full sum over samples), other losses than least squares, and networks whose layers
-# share weights: a control here belongs to one stage. Whether the rollout is the best way to *solve* the problem
+# Mini-batches (everything here is the full sum over samples), other losses than least squares, and networks whose
+# layers share weights: a control here belongs to one stage. Whether the rollout is the best way to *solve* the problem
 # is the question of [notebook 2](02_single_and_multiple_shooting.ipynb).

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 2. Single and multiple shooting, side by side
 #
-# **Question.** The same optimal control problem can be written as two different nonlinear programs. What
-# do they look like, how do points travel between them, and where does back-propagation hide in the second one?
+# **Question.** The same optimal control problem can be written as two different nonlinear programs. What do they look
+# like, how do points travel between them, and where does back-propagation hide in the second one?
 #
 # - **Single shooting** (sequential): the states are substituted by the rollout. Variables: the controls $u$.
-# - **Multiple shooting** (simultaneous): the states $x_1,\dots,x_{K-1}$ are variables too, and the dynamics are constraints
-#   $d_k = f_k(x_k,u_k) - x_{k+1} = 0$.
+# - **Multiple shooting** (simultaneous): the states $x_1,\dots,x_{K-1}$ are variables too, and the dynamics are
+# constraints   $d_k = f_k(x_k,u_k) - x_{k+1} = 0$.
 #
 # The data are real: 442 diabetes patients, ten measurements, and the progression of the disease a year later.
 
@@ -48,23 +48,23 @@ plt.show()
 print(multiple.spy())
 
 # %% [markdown]
-# Read the pictures. On the left everything depends on everything: the Hessian is one dense block, because the rollout has
-# mixed all layers. On the right there are more variables, but each block knows its neighbours only: the Hessian is
+# Read the pictures. On the left everything depends on everything: the Hessian is one dense block, because the rollout
+# has mixed all layers. On the right there are more variables, but each block knows its neighbours only: the Hessian is
 # block-diagonal in the stages (samples couple only through the weights) and each row of constraints touches $x_k$,
 # $u_k$ and $x_{k+1}$. *Partial* shooting keeps some of the states only:
 
 # %%
 for nodes in ((), (1,), (2,), (1, 2)):
     nlp = ocp_nn.multiple_shooting(four, nodes)
-    print(f"nodes {nodes!s:7} {nlp.num_variables:4d} variables {nlp.num_constraints:4d} constraints  {nlp.transcription}")
+    print(f"{nodes!s:7} {nlp.num_variables:4d} variables {nlp.num_constraints:4d} constraints  {nlp.transcription}")
 print("variables have names:", multiple.variable_names[2], multiple.variable_names[34], multiple.constraint_names[-1])
 assert single.num_constraints == 0 and multiple.num_variables - single.num_variables == multiple.num_constraints == 24
 
 # %% [markdown]
 # ## Solve both with IPOPT
 #
-# Same problem (60 patients), same starting weights, exact Hessians. Multiple shooting gets the rollout as its first guess
-# of the states, so that both start at the same objective.
+# Same problem (60 patients), same starting weights, exact Hessians. Multiple shooting gets the rollout as its first
+# guess of the states, so that both start at the same objective.
 
 # %%
 problem = training(60)
@@ -81,13 +81,13 @@ for (name, result), color, style in zip(solved.items(), (BLUE, RED), ("o-", "s--
     print(f"{name:9s} {result.status.value}, J = {result.objective:.6f}, {result.counts['iterations']} iterations")
 left.set(xlabel="IPOPT iteration", ylabel="objective $J$", title="the same start")
 left.legend(frameon=False)
-right.set(xlabel="IPOPT iteration", ylabel="largest defect $|d_k|$", title="multiple shooting: defects open, then close")
+right.set(xlabel="IPOPT iteration", ylabel="largest defect $|d_k|$", title="multiple: defects open, then close")
 plt.show()
 assert all(result.success and result.max_defect < 1e-7 for result in solved.values())
 
 # %% [markdown]
-# Training is not convex: the two may or may not end in the same valley, and neither formulation is *right*. What must hold is
-# that a solution of one is a solution of the other. Start each solver at the other's answer:
+# Training is not convex: the two may or may not end in the same valley, and neither formulation is *right*. What must
+# hold is that a solution of one is a solution of the other. Start each solver at the other's answer:
 
 # %%
 across = ocp_nn.solve_ipopt(programs["multiple"], problem.lift(solved["single"].trajectory.controls))
@@ -100,10 +100,10 @@ for name, crossed, origin in (("single -> multiple", across, "single"), ("multip
 # %% [markdown]
 # ## The multipliers are the back-propagated signal
 #
-# The best moment of this lecture. In multiple shooting nobody back-propagates: IPOPT solves sparse linear systems and finds
-# multipliers $\lambda_{k+1}$ of the constraints. But stationarity in $x_k$ reads
-# $A_k^\top\lambda_{k+1} - \lambda_k = 0$, with $\lambda_K$ the residual: at the solution the multipliers *are* the
-# signal that back-propagation would have computed.
+# The best moment of this lecture. In multiple shooting nobody back-propagates: IPOPT solves sparse linear systems and
+# finds multipliers $\lambda_{k+1}$ of the constraints. But stationarity in $x_k$ reads $A_k^\top\lambda_{k+1} -
+# \lambda_k = 0$, with $\lambda_K$ the residual: at the solution the multipliers *are* the signal that back-propagation
+# would have computed.
 
 # %%
 trajectory = solved["multiple"].trajectory  # its multipliers are IPOPT's lam_g, in our order
@@ -124,8 +124,8 @@ plt.show()
 # ## Lifting and projecting
 #
 # `lift` takes weights to a point of the big program: the rollout, with the adjoints as multipliers. `project` takes any
-# point back: it keeps the weights and closes the defects. At a lifted point the gradient of the big Lagrangian is exactly
-# zero in the states, and in the controls it is the ordinary gradient: nothing but back-propagation again.
+# point back: it keeps the weights and closes the defects. At a lifted point the gradient of the big Lagrangian is
+# exactly zero in the states, and in the controls it is the ordinary gradient: nothing but back-propagation again.
 
 # %%
 lifted = problem.lift(network.init_controls(seed=5))
@@ -170,8 +170,8 @@ assert problem.objective(closed) == problem.objective(lifted)
 #
 # <details><summary>Solution</summary>
 #
-# Row (sample, unit) of $d_0$: the $n_0+1$ weights of its unit and $-1$ for $x_1$: $Nn(n_0 + 2)$. Of $d_1$: the sample's $n$
-# states $x_1$, $n+1$ weights, and $-1$: $Nn(2n+2)$.
+# Row (sample, unit) of $d_0$: the $n_0+1$ weights of its unit and $-1$ for $x_1$: $Nn(n_0 + 2)$. Of $d_1$: the sample's
+# $n$ states $x_1$, $n+1$ weights, and $-1$: $Nn(2n+2)$.
 #
 # ```python
 # N, n0, n = 60, 10, 3
@@ -181,7 +181,7 @@ assert problem.objective(closed) == problem.objective(lifted)
 #
 # ## What we did not show
 #
-# How to *use* the structure on the right: IPOPT's generic factorisation does not know that the matrix is a trajectory. And
-# whether the extra freedom (states that need not obey the dynamics on the way) is of any use. Both are coming: [notebook
-# 3](03_the_augmented_lagrangian_by_hand.ipynb) uses the freedom, [notebook 4](04_gauss_newton_by_forward_dp.ipynb) the
-# structure.
+# How to *use* the structure on the right: IPOPT's generic factorisation does not know that the matrix is a trajectory.
+# And whether the extra freedom (states that need not obey the dynamics on the way) is of any use. Both are coming:
+# [notebook 3](03_the_augmented_lagrangian_by_hand.ipynb) uses the freedom, [notebook
+# 4](04_gauss_newton_by_forward_dp.ipynb) the structure.

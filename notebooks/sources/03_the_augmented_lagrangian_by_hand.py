@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 3. The augmented Lagrangian by hand
 #
-# **Question.** If the states are free to disagree with the dynamics, who closes the gaps, and what is the
-# freedom good for?
+# **Question.** If the states are free to disagree with the dynamics, who closes the gaps, and what is the freedom good
+# for?
 #
 # The augmented Lagrangian adds prices $\lambda$ and a spring $\beta$ to every defect $d_k = f_k(x_k,u_k) - x_{k+1}$:
 #
@@ -10,10 +10,12 @@
 # = \tfrac12\lVert r\rVert^2 + \tfrac\rho2\lVert u\rVert^2
 # + \sum_k \tfrac{\beta_k}2\Big\lVert d_k + \tfrac{\lambda_{k+1}}{\beta_k}\Big\rVert^2 - \text{const}.$$
 #
-# The second form is a sum of squares: each subproblem is nonlinear least squares, made for Gauss-Newton.
-# We train ten sigmoid layers of five units, a network whose weights are blind at first (notebook 1).
+# The second form is a sum of squares: each subproblem is nonlinear least squares, made for Gauss-Newton. We train ten
+# sigmoid layers of five units, a network whose weights are blind at first (notebook 1).
 
 # %%
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -35,8 +37,8 @@ start = network.init_controls(seed=0)
 # %% [markdown]
 # ## The whole algorithm in ten lines
 #
-# 1. Minimise $L_\beta$ in $(u, x)$ *approximately*: five Gauss-Newton steps. 2. $\lambda_{k+1} \leftarrow \lambda_{k+1} +
-# \beta_k d_k$. 3. Stiffen the spring: $\beta \leftarrow 2\beta$. The trajectory starts at the rollout, with no price.
+# 1. Minimise $L_\beta$ in $(u, x)$ *approximately*: five Gauss-Newton steps. 2. $\lambda_{k+1} \leftarrow \lambda_{k+1}
+# + \beta_k d_k$. 3. Stiffen the spring: $\beta \leftarrow 2\beta$. The trajectory starts at the rollout, with no price.
 
 # %%
 rollout = problem.rollout(start)
@@ -59,16 +61,16 @@ print(f"the constant predictor has J = {at_mean:.1f}")
 assert at_rollout < 0.1 * at_mean and abs(at_rollout - point.objective) < 0.05 * at_rollout
 
 # %% [markdown]
-# Look at the two columns of $J$. The free trajectory fits the data almost at once, while the *rollout* of the same weights
-# is no better than the mean: the states cheat. The springs then pull the states back to the dynamics, and the weights have
-# to follow. Look at the last column, too: sigmoid layers shrink a signal by a factor of four or more each, so
-# defects of $10^{-3}$ are enough to smuggle the whole signal past the weights. A small defect is no proof of training; the
-# rollout is.
+# Look at the two columns of $J$. The free trajectory fits the data almost at once, while the *rollout* of the same
+# weights is no better than the mean: the states cheat. The springs then pull the states back to the dynamics, and the
+# weights have to follow. Look at the last column, too: sigmoid layers shrink a signal by a factor of four or more each,
+# so defects of $10^{-3}$ are enough to smuggle the whole signal past the weights. A small defect is no proof of
+# training; the rollout is.
 #
 # ## The same with the solver: `init`, `step`, `terminate`
 #
-# The library's loop adds a safeguard, one $\beta_k$ for each layer, and a Newton finish. It is still a loop over an explicit
-# state that we can stop and look at.
+# The library's loop adds a safeguard, one $\beta_k$ for each layer, and a Newton finish. It is still a loop over an
+# explicit state that we can stop and look at.
 
 # %%
 options = ocp_nn.Options(max_restarts=0)
@@ -84,7 +86,7 @@ norms = np.array([[np.abs(d).max() for d in s.point.defects] for s in states[1 :
 fig, ax = plt.subplots(figsize=(10, 4.2))
 image = ax.imshow(norms, aspect="auto", norm=LogNorm(1e-7, 0.1), cmap="cividis", extent=(0.5, last + 0.5, 9.5, -0.5))
 ax.grid(False)
-ax.set(xlabel="outer iteration", ylabel="layer $k$", title="the defects close", yticks=range(0, 10, 3), xticks=range(1, last + 1, 3))
+ax.set(xlabel="outer iteration", ylabel="layer $k$", yticks=range(0, 10, 3), xticks=range(1, last + 1, 3))
 fig.colorbar(image, label="largest $|d_k|$")
 plt.show()
 assert norms[:, 0].max() > 1e-2 and norms[:, -1].max() < 1e-4
@@ -114,12 +116,9 @@ plt.show()
 # gradient of each subproblem by a factor of a thousand first:
 
 # %%
-settings = {
-    "inexact: 5 steps": ocp_nn.Options(max_restarts=0, second_order=False, max_steps=400),
-    "exact: gradient x 0.001": ocp_nn.Options(
-        max_restarts=0, second_order=False, max_steps=400, inner_accuracy="relative", inner_tolerance=1e-3, max_inner=200
-    ),
-}
+plain = ocp_nn.Options(max_restarts=0, second_order=False, max_steps=400)
+exact = replace(plain, inner_accuracy="relative", inner_tolerance=1e-3, max_inner=200)
+settings = {"inexact: 5 steps": plain, "exact: gradient x 0.001": exact}
 fig, ax = plt.subplots(figsize=(8, 4.2))
 needed = {}
 for (name, chosen), color, style in zip(settings.items(), (BLUE, RED), ("-o", "--s"), strict=True):
@@ -144,11 +143,11 @@ fig, ax = plt.subplots(figsize=(8, 4.2))
 final = {}
 styles = (("auto", BLACK, "-"), (1.0, BLUE, "--"), (100.0, GREEN, "-."), (1e4, ORANGE, "-"), (1e6, RED, (0, (6, 2))))
 for penalty, color, style in styles:
-    chosen = ocp_nn.Options(max_restarts=0, second_order=False, max_steps=250, penalty=penalty)
-    result = ocp_nn.solve(problem, start, options=chosen)
+    result = ocp_nn.solve(problem, start, options=replace(plain, max_steps=250, penalty=penalty))
     best = np.minimum.accumulate([r.rollout_objective for r in result.history])
     name = "auto" if penalty == "auto" else f"{penalty:.0e}"
-    ax.loglog([r.steps for r in result.history], best, linestyle=style, color=color, linewidth=5 if penalty == 1e4 else 2, label=name)
+    steps, width = [r.steps for r in result.history], 5 if penalty == 1e4 else 2
+    ax.loglog(steps, best, linestyle=style, color=color, linewidth=width, label=name)
     final[name] = result.rollout_objective
 ax.set(xlabel="least-squares problems solved", ylabel="best rollout objective")
 ax.legend(title=r"first $\beta$", frameon=False)
@@ -159,13 +158,13 @@ assert final["auto"] < 0.1 * at_mean and final["1e+06"] > 0.8 * at_mean
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Without the multiplier update (a pure penalty method) the defects close only because $\beta$ grows. Change the loop
-# above so that $\lambda$ stays zero. How large are the defects at the same $\beta$?
+# **1.** Without the multiplier update (a pure penalty method) the defects close only because $\beta$ grows. Change the
+# loop above so that $\lambda$ stays zero. How large are the defects at the same $\beta$?
 #
 # <details><summary>Solution</summary>
 #
-# At a minimum of the penalty function $\beta d \approx \lambda^*$, so $d \approx \lambda^*/\beta$: halved with each doubling.
-# With the update the error of $\lambda$ is divided too, and $d$ falls much faster.
+# At a minimum of the penalty function $\beta d \approx \lambda^*$, so $d \approx \lambda^*/\beta$: halved with each
+# doubling. With the update the error of $\lambda$ is divided too, and $d$ falls much faster.
 #
 # ```python
 # zero = tuple(np.zeros_like(s) for s in rollout.states[1:])
@@ -188,12 +187,13 @@ assert final["auto"] < 0.1 * at_mean and final["1e+06"] > 0.8 * at_mean
 # for k, (m, a) in enumerate(zip(multipliers, adjoints), start=1):
 #     print(k, f"{np.abs(m - a).max():.1e} of {np.abs(a).max():.1e}")
 # ```
-# They agree as far as the defects are closed and $L_\beta$ is stationary in the states: neither holds exactly after five
-# steps. The library's Newton finish eliminates the states and returns the adjoints themselves.
+# They agree as far as the defects are closed and $L_\beta$ is stationary in the states: neither holds exactly after
+# five steps. The library's Newton finish eliminates the states and returns the adjoints themselves.
 # </details>
 #
 # ## What we did not show
 #
 # How one Gauss-Newton step is computed in 100 x 50 states plus the weights without a large matrix ([notebook
-# 4](04_gauss_newton_by_forward_dp.ipynb)); convergence theory (Bertsekas 1982; Birgin and Martinez 2014); and that all of this is
-# one network and one seed ([notebook 7](07_training_what_backpropagation_leaves_at_the_mean.ipynb) compares methods).
+# 4](04_gauss_newton_by_forward_dp.ipynb)); convergence theory (Bertsekas 1982; Birgin and Martinez 2014); and that all
+# of this is one network and one seed ([notebook 7](07_training_what_backpropagation_leaves_at_the_mean.ipynb) compares
+# methods).

@@ -1,15 +1,15 @@
 # %% [markdown]
 # # 4. Gauss-Newton by forward dynamic programming
 #
-# **Question.** One Gauss-Newton step is a linear least-squares problem in all weights *and* all states of all samples. How
-# can it be solved stage by stage, and what has that to do with the Kalman filter and the neural tangent kernel?
+# **Question.** One Gauss-Newton step is a linear least-squares problem in all weights *and* all states of all samples.
+# How can it be solved stage by stage, and what has that to do with the Kalman filter and the neural tangent kernel?
 #
 # $$\min_{du,\,dx}\;\sum_k \tfrac\rho2\lVert u_k+du_k\rVert^2+\tfrac\mu2\lVert du_k\rVert^2
 # +\sum_{k<K-1}\tfrac{\beta_k}2\lVert A_kdx_k+B_kdu_k-dx_{k+1}+c_k\rVert^2
 # +\tfrac12\lVert A_{K-1}dx_{K-1}+B_{K-1}du_{K-1}+r\rVert^2,\quad dx_0=0$$
 #
-# The start is known and the end is not, so dynamic programming runs *forward*: the **cost-to-arrive** $V_k(dx_k)$ is the
-# least cost with which the stages before $k$ can bring the state to $dx_k$.
+# The start is known and the end is not, so dynamic programming runs *forward*: the **cost-to-arrive** $V_k(dx_k)$ is
+# the least cost with which the stages before $k$ can bring the state to $dx_k$.
 
 # %%
 import casadi as ca
@@ -37,14 +37,14 @@ def subproblem(problem, controls, beta, damping):
 # %% [markdown]
 # ## The cost-to-arrive in pictures
 #
-# One sample, two units a layer: $V_k$ is a quadratic over the plane, so it is drawn as an ellipse, the states that one unit
-# of cost can reach. It is carried forward as mean and covariance,
-# $V_k(dx)=\tfrac12(dx-m_k)^\top P_k^{-1}(dx-m_k)$, and with $q=1/(\rho+\mu)$
+# One sample, two units a layer: $V_k$ is a quadratic over the plane, so it is drawn as an ellipse, the states that one
+# unit of cost can reach. It is carried forward as mean and covariance, $V_k(dx)=\tfrac12(dx-m_k)^\top
+# P_k^{-1}(dx-m_k)$, and with $q=1/(\rho+\mu)$
 #
 # $$P_{k+1}=A_kP_kA_k^\top+q\,B_kB_k^\top+I/\beta_k ,$$
 #
-# which is the prediction step of a **Kalman filter**: controls are disturbances of variance $q$, the slack of the dynamics is
-# process noise of variance $1/\beta_k$. No noise ($\beta=\infty$) is single shooting.
+# which is the prediction step of a **Kalman filter**: controls are disturbances of variance $q$, the slack of the
+# dynamics is process noise of variance $1/\beta_k$. No noise ($\beta=\infty$) is single shooting.
 
 # %%
 tiny = ocp_nn.Network.mlp([2, 2, 2, 2, 1])
@@ -67,9 +67,9 @@ plt.show()
 #
 # ## Four forms, one step
 #
-# The same recursion can carry square roots of $V_k$ (*information*, the textbook form by QR), covariances (*covariance*),
-# only what reaches the outputs (*dual*, $Nm\times Nm$) or only what depends on the weights (*primal*, $P\times P$). On real
-# data, 80 of the diabetes patients:
+# The same recursion can carry square roots of $V_k$ (*information*, the textbook form by QR), covariances
+# (*covariance*), only what reaches the outputs (*dual*, $Nm\times Nm$) or only what depends on the weights (*primal*,
+# $P\times P$). On real data, 80 of the diabetes patients:
 
 # %%
 data = ocp_nn.load_dataset("diabetes")
@@ -103,8 +103,8 @@ for num_samples, hidden in ((442, [50, 50]), (442, [5, 5])):
 #
 # $$S = I + q\sum_k (\Psi_kB_k)(\Psi_kB_k)^\top + \text{blockdiag}_i\Big(\sum_k\Psi_k^i\Psi_k^{i\top}/\beta_k\Big).$$
 #
-# For $\beta=\infty$ this is $I + qJJ^\top$ with $J$ the Jacobian of all outputs in all weights, and $JJ^\top$ is
-# the empirical **neural tangent kernel**. We check it twice: against CasADi's $J$, and by simulating random weights.
+# For $\beta=\infty$ this is $I + qJJ^\top$ with $J$ the Jacobian of all outputs in all weights, and $JJ^\top$ is the
+# empirical **neural tangent kernel**. We check it twice: against CasADi's $J$, and by simulating random weights.
 
 # %%
 sin = ocp_nn.load_dataset("sin2x")
@@ -145,8 +145,8 @@ assert np.linalg.norm(simulated - ntk) < 0.1 * np.linalg.norm(ntk)
 # ## A Gauss-Newton step is Gaussian-process regression
 #
 # The residual that the linear model predicts after the step is $\eta_K = S^{-1}\hat r$ with $\hat r = r + J\bar u$ and
-# $\bar u = -\rho q u$: kernel ridge regression with the tangent kernel at the current weights. The linear model would fit the
-# data; the true network, moved by the same $du$, need not follow that far. Hence the damping $\mu$.
+# $\bar u = -\rho q u$: kernel ridge regression with the tangent kernel at the current weights. The linear model would
+# fit the data; the true network, moved by the same $du$, need not follow that far. Hence the damping $\mu$.
 
 # %%
 before = net.predict(u, xs)
@@ -165,7 +165,7 @@ for ax, mu in zip(axes, (1e-2, 1.0, 10.0), strict=True):
     ax.plot(xs, moved, "--", color=RED, linewidth=2, label="after, network")
     ax.set(title=rf"damping $\mu$ = {mu:g}", xlabel="input $x_0$", ylim=(-3, 3))
     misfits[mu] = np.sum((before - ys) ** 2), np.sum(eta**2), np.sum((moved - ys) ** 2)
-    print("mu = {:5g}: squared misfit {:.2f} before, {:.2f} in the linear model, {:.2f} in truth".format(mu, *misfits[mu]))
+    print("mu = {:5g}: squared misfit {:.2f}; after {:.2f} in the model, {:.2f} in truth".format(mu, *misfits[mu]))
 axes[0].set_ylabel("output")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
 plt.show()
@@ -177,13 +177,13 @@ assert misfits[1e-2][2] > misfits[1e-2][0] and misfits[10.0][2] < misfits[10.0][
 #
 # ## Exercises
 #
-# **1.** The backward pass. Show from the optimality conditions that $\eta_k = A_k^\top\eta_{k+1}$ and
+# **1.** The backward pass. Show from the optimality conditions that $\eta_k = A_k^\top\eta_{k+1}$ and that
 # $du_k = \bar u_k - q\sum_i B_k^{i\top}\eta_{k+1}^i$. What is this sweep? Check it on `steps["dual"]`.
 #
 # <details><summary>Solution</summary>
 #
-# Stationarity of the least-squares problem in $dx_k$ and $du_k$, with $\eta_{k+1} = \beta_k(A_kdx_k+B_kdu_k-dx_{k+1}+c_k)$. It is
-# back-propagation of the *predicted* residual instead of the present one.
+# Stationarity of the least-squares problem in $dx_k$ and $du_k$, with $\eta_{k+1} =
+# \beta_k(A_kdx_k+B_kdu_k-dx_{k+1}+c_k)$. It is back-propagation of the *predicted* residual instead of the present one.
 #
 # ```python
 # sub = subproblem(patients, network.init_controls(seed=0), beta=10.0, damping=0.1)
@@ -217,4 +217,5 @@ assert misfits[1e-2][2] > misfits[1e-2][0] and misfits[10.0][2] < misfits[10.0][
 #
 # Why the dual form never forms $B_k$ (for dense layers $B_k$ is a Kronecker product, and $JJ^\top$ a sum of entrywise
 # products of small Gram matrices), how the primal form streams over samples, and measured times: see
-# `scripts/bench_forward_dp.py`. The tangent kernel here belongs to the present weights; it is not constant during training.
+# `scripts/bench_forward_dp.py`. The tangent kernel here belongs to the present weights; it is not constant during
+# training.

@@ -3,15 +3,14 @@
 #
 # **Question.** A solver of our own says "converged". Why should anybody believe it?
 #
-# Three independent answers on real data: a **certificate** that recomputes everything from the definition of the problem, a
-# **cross start** (IPOPT, a solver that shares none of our algorithms, starts at our answer and may go wherever it likes), and
-# **iteration logs** with the same columns.
+# Three independent answers on real data: a **certificate** that recomputes everything from the definition of the
+# problem, a **cross start** (IPOPT, a solver that shares none of our algorithms, starts at our answer and may go
+# wherever it likes), and **iteration logs** with the same columns.
 
 # %%
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 import ocp_nn
 from ocp_nn.data import Scaler
@@ -43,8 +42,8 @@ print(certificate)
 assert certificate.passed(1e-6) and certificate.smallest_curvature > 0
 
 # %% [markdown]
-# A check that never fails is worth nothing. We plant faults: one weight of one layer off by $10^{-4}$, one state of one patient
-# off by $10^{-5}$, the wrong sign of the multipliers.
+# A check that never fails is worth nothing. We plant faults: one weight of one layer off by $10^{-4}$, one state of one
+# patient off by $10^{-5}$, the wrong sign of the multipliers.
 
 # %%
 point = ours.trajectory
@@ -65,8 +64,8 @@ for name, faulty in faults.items():
 # %% [markdown]
 # ## Cross starts
 #
-# Training is not convex: from the same random weights, two good solvers may end in different valleys, and comparing their
-# objectives proves nothing. What must hold: **each solver, started at the other's answer, stays there.**
+# Training is not convex: from the same random weights, two good solvers may end in different valleys, and comparing
+# their objectives proves nothing. What must hold: **each solver, started at the other's answer, stays there.**
 
 # %%
 single = ocp_nn.single_shooting(problem)
@@ -81,8 +80,8 @@ print(f"ours from IPOPT's answer: {back.counts['outer']} outer iterations, objec
 assert confirmation.confirmed and ipopt.success and abs(moved) < 1e-6
 
 # %% [markdown]
-# The same in the big program: IPOPT on multiple shooting, warm-started with our states *and* our multipliers, has nothing
-# left to do. Its very first line agrees with our certificate: same objective, defects and gradient.
+# The same in the big program: IPOPT on multiple shooting, warm-started with our states *and* our multipliers, has
+# nothing left to do. Its very first line agrees with our certificate: same objective, defects and gradient.
 
 # %%
 few = ocp_nn.TrainingProblem(network, x[:100], y[:100], weight_decay=1.0)
@@ -101,8 +100,8 @@ assert warm.success and change < 1e-6
 # %% [markdown]
 # ## Logs on the same axes
 #
-# Histories are data with the same columns for all solvers: objective at the rollout against work. One step is one linear
-# system: a least-squares problem for us, a KKT system for IPOPT.
+# Histories are data with the same columns for all solvers: objective at the rollout against work. One step is one
+# linear system: a least-squares problem or a Newton step for us, a KKT system for IPOPT.
 
 # %%
 runs = {
@@ -129,30 +128,32 @@ assert len(converged) == 3 and all(ocp_nn.certify(problem, run.trajectory).passe
 
 # %% [markdown]
 # Different valleys, different paths; every run that says "converged" passes the certificate. IPOPT with a Gauss-Newton
-# Hessian is stopped after 300 iterations: near the solution it crawls, because the residuals of noisy data do not vanish
-# and the curvature it leaves out decides the last digits. Our solver meets the same wall and finishes with Newton
-# steps for that reason. One seed says nothing about which valley a method tends to find (exercise 2).
-# (Our stationarity is the 2-norm of the gradient, IPOPT's its largest entry.)
+# Hessian is stopped after 300 iterations: near the solution it crawls, because the residuals of noisy data do not
+# vanish and the curvature it leaves out decides the last digits. Our solver meets the same wall and finishes with
+# Newton steps for that reason. One seed says nothing about which valley a method tends to find (exercise 2). (Our
+# stationarity is the 2-norm of the gradient, IPOPT's its largest entry.)
 #
 # ## Exercises
 #
-# **1.** How sharp is the certificate? Add a relative error $\varepsilon$ to all weights and find the smallest $\varepsilon$ that
-# it notices at a tolerance of $10^{-6}$. Why is the objective a poor witness?
+# **1.** How sharp is the certificate? Add a relative error $\varepsilon$ to all weights and find the smallest
+# $\varepsilon$ that it notices at a tolerance of $10^{-6}$. Why is the objective a poor witness?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
+# import numpy as np
 # for eps in 10.0 ** np.arange(-10, -2):
 #     shaken = problem.lift([u * (1 + eps) for u in point.controls])
 #     verdict = ocp_nn.certify(problem, shaken)
 #     change = verdict.objective / ours.objective - 1
 #     print(f"{eps:.0e} passed: {verdict.passed(1e-6)}, objective changes by {change:.1e}")
 # ```
-# The gradient is linear in the error and the objective quadratic: at a minimum, an objective correct to twelve digits still
-# leaves six digits of the weights open.
+# The gradient is linear in the error and the objective quadratic: at a minimum, an objective correct to twelve digits
+# still leaves six digits of the weights open.
 # </details>
 #
-# **2.** Train from five seeds with IPOPT and with `solve`. How many different valleys do you find? Is one solver's set better?
+# **2.** Train from five seeds with IPOPT and with `solve`. How many different valleys do you find? Is one solver's set
+# better?
 #
 # <details><summary>Solution</summary>
 #
@@ -169,5 +170,5 @@ assert len(converged) == 3 and all(ocp_nn.certify(problem, run.trajectory).passe
 # ## What we did not show
 #
 # Global optimality: nobody can certify that here. Times: IPOPT's iterations and ours cost very different amounts, see
-# `scripts/bench_forward_dp_peers.py`. Generalisation: a certified minimum of the training objective may still predict badly; the
-# `ocp-nn fit` command chooses the weight decay on held-out patients.
+# `scripts/bench_forward_dp_peers.py`. Generalisation: a certified minimum of the training objective may still predict
+# badly; the `ocp-nn fit` command chooses the weight decay on held-out patients.
