@@ -64,7 +64,8 @@ assert constraint.condition < 1e3 and constraint.condition < single.condition < 
 
 # %% [markdown]
 # So the sentence needs its matrix. The *constraints* of multiple shooting are well conditioned: each layer is
-# linearised by itself. But the whole KKT matrix has a larger condition number than the Gauss-Newton matrix of single shooting.
+# linearised by itself. But the whole KKT matrix has a larger condition number than the Gauss-Newton matrix of single
+# shooting.
 #
 # ## Depth
 #
@@ -99,14 +100,14 @@ print({name: [f"{share:.0%}" for share in shares] for name, shares in rank.items
 assert rank["sigmoid"][-1] < rank["sigmoid"][0] and rank["sigmoid"][-1] < rank["tanh"][-1]
 
 # %% [markdown]
-# Notebook 7 shows that deep sigmoid networks are the ones that single shooting cannot train. Their condition number does
-# not warn of it: the smallest eigenvalue is $\rho$, whatever the network does. What depth destroys is *rank*, and
+# Notebook 7 shows that deep sigmoid networks are the ones that single shooting cannot train. Their condition number
+# does not warn of it: the smallest eigenvalue is $\rho$, whatever the network does. What depth destroys is *rank*, and
 # weight decay hides that from the condition number.
 #
 # ## Where the signal goes
 #
-# A change of $x_j$ arrives at $x_{k+1}$ through $A_k\cdots A_j$, and costates come back through its transpose.
-# Single shooting multiplies all of them; multiple shooting sees the diagonal only.
+# A change of $x_j$ arrives at $x_{k+1}$ through $A_k\cdots A_j$, and costates come back through its transpose. Single
+# shooting multiplies all of them; multiple shooting sees the diagonal only.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
@@ -127,8 +128,9 @@ assert far["sigmoid"][0] < 1e-5 < 0.05 < far["sigmoid"][1]
 # %% [markdown]
 # ## The penalty
 #
-# The normal equations of the augmented Lagrangian in $(u, x)$ get worse in proportion to $\beta$, and $\beta$ grows. Forward DP does not factorise that matrix. What it factorises tends to single shooting's matrix as
-# $\beta\to\infty$, and stays there.
+# The normal equations of the augmented Lagrangian in $(u, x)$ get worse in proportion to $\beta$, and $\beta$ grows.
+# Forward DP does not factorise that matrix. What it factorises tends to single shooting's matrix as $\beta\to\infty$,
+# and stays there.
 
 # %%
 problem, betas = training("sigmoid", 8), 10.0 ** np.arange(0, 9, 2)
@@ -170,7 +172,7 @@ assert ends["standard"][0] > 0.9 and max(ends["states"]) < 0.3 and ends["standar
 #
 # - "Multiple shooting is better conditioned" holds for the constraints and fails for the KKT matrix.
 # - The condition number of single shooting says little about trainability: weight decay sets it. Rank and signal say
-#   more, and even they do not decide (the augmented Lagrangian trains all four).
+# more, and even they do not decide (the augmented Lagrangian trains all four).
 # - What multiple shooting offers is not a better-conditioned matrix but another path: states that may move first.
 #
 # ## Exercises
@@ -205,11 +207,12 @@ assert ends["standard"][0] > 0.9 and max(ends["states"]) < 0.3 and ends["standar
 #     print(f"{found.shooting:10s} condition {found.spectrum.condition:.2f}")
 # ```
 # All are small: $C = [\,\ldots A\; B\; {-I}\ldots]$ contains an identity for each node, and products of contracting
-# sigmoid layers between nodes do not grow. With exploding layers (try larger weights) long intervals are the worse ones.
+# sigmoid layers between nodes do not grow. With exploding layers (try larger weights) long intervals are the worse
+# ones.
 # </details>
 #
 # ## What we did not show
 #
 # Many seeds, data sets and widths, conditioning *along* a training, and rank correlations with success: the command
-# `ocp-nn conditioning` does the study and writes tables and a verdict. One seed a network, as here, is an
-# illustration. And scaling: condition numbers change with the units of the variables, the rank does not.
+# `ocp-nn conditioning` does the study and writes tables and a verdict. One seed a network, as here, is an illustration.
+# And scaling: condition numbers change with the units of the variables, the rank does not.
