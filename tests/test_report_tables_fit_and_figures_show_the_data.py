@@ -140,3 +140,11 @@ def test_a_row_of_axes_for_each_output(outputs):
     figure = predictions_figure([("training", y, y + 0.1), ("test", y[:3], y[:3])], [f"y{j}" for j in range(outputs)])
     figure.draw_without_rendering()
     assert len(figure.axes) == 2 * outputs
+
+
+def test_one_record_beside_a_power_of_ten_has_a_range(tmp_path):
+    """On a logarithmic axis of its own this value gives matplotlib an empty range, and a warning."""
+    alone = record(1, penalty=100.00000000000003, objective=10.000000000000002, rollout_objective=None)
+    figure = convergence_figure([alone])
+    figure.savefig(tmp_path / "figure.png")
+    assert all(low < high for low, high in (ax.get_ylim() for ax in figure.axes))

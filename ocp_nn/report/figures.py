@@ -63,7 +63,8 @@ def _stride(history: Sequence[Record]) -> int:
 
 def _line(ax: Axes, history: Sequence[Record], values: Sequence[float | None], **style: Any) -> None:
     """A curve over steps with markers at the records; what a logarithm cannot show is left out."""
-    points = [(r.steps, v) for r, v in zip(history, values, strict=True) if v is not None and 0 < v < np.inf]
+    # rounded: a value an ulp beside a power of ten, alone on a logarithmic axis, gives matplotlib an empty range
+    points = [(r.steps, float(f"{v:.12g}")) for r, v in zip(history, values, strict=True) if v and 0 < v < np.inf]
     if points:
         ax.plot(*zip(*points, strict=True), markersize=4, linewidth=1.4, markevery=_stride(history), **style)
 
