@@ -63,8 +63,7 @@ def _stride(history: Sequence[Record]) -> int:
 
 def _line(ax: Axes, history: Sequence[Record], values: Sequence[float | None], **style: Any) -> None:
     """A curve over steps with markers at the records; what a logarithm cannot show is left out."""
-    # rounded: a value an ulp beside a power of ten, alone on a logarithmic axis, gives matplotlib an empty range
-    points = [(r.steps, float(f"{v:.12g}")) for r, v in zip(history, values, strict=True) if v and 0 < v < np.inf]
+    points = [(r.steps, v) for r, v in zip(history, values, strict=True) if v is not None and 0 < v < np.inf]
     if points:
         ax.plot(*zip(*points, strict=True), markersize=4, linewidth=1.4, markevery=_stride(history), **style)
 
@@ -76,8 +75,16 @@ def _mark_finish(ax: Axes, history: Sequence[Record]) -> None:
         ax.axvline(changes[-1].steps, color=GREY, linestyle="-.", linewidth=1.0, label=f"{changes[-1].phase} from here")
 
 
+def _widen_single_value(ax: Axes) -> None:
+    """A range around one value: matplotlib finds none on a logarithmic axis an ulp beside a power of ten."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    if values.max() <= values.min() * (1 + 1e-9):
+        ax.set_ylim(values.min() / 3, values.max() * 3)
+
+
 def _finish(ax: Axes, ylabel: str) -> Axes:
     if ax.lines:
+        _widen_single_value(ax)
         ax.set_yscale("log")
     ax.set_ylabel(ylabel)
     ax.grid(True, which="major", alpha=0.3)
