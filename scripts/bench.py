@@ -15,6 +15,7 @@ Three parts, all on one BLAS thread:
 
 Runs go seed by seed, so that one cut short by ``--budget`` has seen every method.  The JSON is rewritten after every
 run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers, seeds or limits.
+``--markdown`` keeps what a file holds above the line ``<!-- generated -->``.
 ``--merge`` adds the results of other files, so ``--only report --merge FILE ...`` makes tables and figures of them.
 """
 
@@ -24,6 +25,7 @@ import argparse
 import json
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +44,7 @@ from ocp_nn.report import environment, write_json
 SCHEMA = 1
 PARTS = ("peers", "uci", "growth")
 REPORT = "report"
+MARKER = "<!-- generated -->"
 OPTIONAL = ("scikit-learn", "torch", "jax", "optimistix")
 
 
@@ -49,13 +52,23 @@ def empty() -> dict[str, Any]:
     """What the JSON holds before the first run."""
     return {
         "schema": SCHEMA,
-        "environment": environment() | {"cpu": processor(), "optional": optional_versions()},
+        "environment": environment() | {"commit": commit(), "cpu": processor(), "optional": optional_versions()},
         "commands": [],
         "notes": [],
         "runs": [],
         "uci": [],
         "growth": [],
     }
+
+
+def commit() -> str | None:
+    """The commit of the checkout, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        outcome = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return outcome.stdout.strip()
 
 
 def processor() -> str:
@@ -206,6 +219,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def write_markdown(path: Path, text: str) -> None:
+    """The tables, below what the file holds above the marker."""
+    above, marker, _ = path.read_text().partition(MARKER) if path.is_file() else ("", "", "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{above if marker else ''}{MARKER}\n\n{text}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args = parse(sys.argv[1:] if arguments is None else arguments)
     bench = Bench(args)
@@ -220,8 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.json, bench.results)
     if args.markdown:
-        args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        args.markdown.write_text(text + "\n")
+        write_markdown(args.markdown, text)
     if args.figures:
         report.figures(bench.results, args.figures)
     return bench.results

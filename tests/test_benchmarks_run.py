@@ -71,6 +71,7 @@ def results(suite, tmp_path_factory):
 def test_json_holds_versions_seeds_times_and_traces(results):
     _, content = results
     assert content["schema"] == 1 and content["environment"]["cpu"] and content["environment"]["casadi"]
+    assert "commit" in content["environment"]
     assert [(run["peer"], run["seed"]) for run in content["runs"]] == [("ours", 0), ("SciPy L-BFGS", 0)]
     for run in content["runs"]:
         assert run.keys() == RUN_KEYS
@@ -107,6 +108,22 @@ def test_tables_and_figures_are_written(results):
     assert "| tiny |" in text and "### Seconds to 5 % above the best known objective" in text
     for name in ("profiles", "time", "iterations"):
         assert (folder / f"bench_{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_stands_above_the_tables_is_kept(suite, tmp_path):
+    path = tmp_path / "b.md"
+    suite.write_markdown(path, "first")
+    path.write_text("by hand\n" + path.read_text())
+    suite.write_markdown(path, "second")
+    assert path.read_text() == "by hand\n<!-- generated -->\n\nsecond\n"
+
+
+def test_merged_results_are_added_once(suite, results):
+    _, content = results
+    bench = suite.Bench(suite.parse(["--only", "report"]))
+    bench.merge(content)
+    bench.merge(content)
+    assert bench.results["runs"] == content["runs"] and bench.results["commands"] == content["commands"]
 
 
 def test_resumed_results_are_not_measured_again(results, suite, monkeypatch):

@@ -39,8 +39,8 @@ def _setting(results: Results) -> str:
     lines = [
         "### Measured with",
         "",
-        f"{e['cpu']} ({e['platform']}), one BLAS thread; ocp_nn {e['ocp_nn']}, Python {e['python']}, CasADi "
-        f"{e['casadi']}, NumPy {e['numpy']}, SciPy {e['scipy']}, {optional}.",
+        f"{e['cpu']} ({e['platform']}), one BLAS thread; ocp_nn {e['ocp_nn']} (commit {e['commit']}), Python "
+        f"{e['python']}, CasADi {e['casadi']}, NumPy {e['numpy']}, SciPy {e['scipy']}, {optional}.",
         "",
         *(f"    {command}" for command in results["commands"]),
         *(f"\n- {note}" for note in results["notes"]),
