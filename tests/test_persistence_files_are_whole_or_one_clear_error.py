@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import casadi as ca
 import numpy as np
@@ -27,6 +27,7 @@ from ocp_nn import (
     solve_ipopt,
 )
 from ocp_nn.data import Scaler
+from ocp_nn.solver_state import SolverState
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (37, 2))
@@ -96,6 +97,19 @@ def test_a_file_without_state_holds_no_data(result, tmp_path):
     np.testing.assert_array_equal(copy.predict(X), result.predict(X))
     assert (copy.state, copy.problem, copy.trajectory.states) == (None, None, ())
     assert copy.history == result.history
+
+
+def test_every_number_of_the_solver_state_comes_back(result, tmp_path):
+    """Also of fields that do not exist yet: each is set to what it is not by default."""
+    odd = {bool: lambda v: not v, int: lambda v: v + 7, float: lambda v: 0.123}
+    names = [f.name for f in fields(SolverState) if type(getattr(result.state, f.name)) in odd]
+    changed = {name: odd[type(value)](value) for name in names for value in [getattr(result.state, name)]}
+    assert len(changed) >= 8
+    replace(result, state=replace(result.state, **changed)).save(tmp_path / "state.npz")
+    copy = ocp_nn.load(tmp_path / "state.npz").state
+    assert {name: getattr(copy, name) for name in names} == changed
+    for name in ("counts", "penalty", "violation", "damping"):
+        assert getattr(copy, name) == getattr(result.state, name)
 
 
 def test_results_of_ipopt_are_saved_with_their_trajectory(tmp_path):
