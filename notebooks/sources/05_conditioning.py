@@ -100,8 +100,8 @@ print({name: [f"{share:.0%}" for share in shares] for name, shares in rank.items
 assert rank["sigmoid"][-1] < rank["sigmoid"][0] and rank["sigmoid"][-1] < rank["tanh"][-1]
 
 # %% [markdown]
-# Notebook 7 shows that deep sigmoid networks are the ones that single shooting cannot train. Their condition number
-# does not warn of it: the smallest eigenvalue is $\rho$, whatever the network does. What depth destroys is *rank*, and
+# Notebook 7 shows that it is deep sigmoid networks that single shooting does not train from such weights. The
+# condition number does not warn of it: the smallest eigenvalue is $\rho$, whatever the network does. What depth destroys is *rank*, and
 # weight decay hides that from the condition number.
 #
 # ## Where the signal goes
