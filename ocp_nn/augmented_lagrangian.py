@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .gauss_newton import AugmentedLagrangian, Damping, minimise
+from .gauss_newton import AugmentedLagrangian, minimise
 from .initialise import initialise
 from .newton import NewtonState, newton_step, start_newton
 from .options import Options
@@ -84,7 +84,7 @@ def init(problem: TrainingProblem, initial: Initial = None, options: Options | N
         multipliers=multipliers[1:],
         penalty=penalty,
         violation=(np.inf,) * len(penalty),
-        damping=Damping(options.damping),
+        damping=updates.first_damping(problem, options),
         best=Best(trajectory.controls, objective),
         safeguard=Best(trajectory.controls, objective),
         start=trajectory.controls,
@@ -128,12 +128,12 @@ def step(
         multipliers=updates.bounded_multipliers(lagrangian.estimate(inner.point), problem, options),
         penalty=updates.raised_penalty(state, violation, options),
         violation=violation,
-        damping=Damping(options.damping) if inner.stalled else inner.damping,
+        damping=updates.first_damping(problem, options) if inner.stalled else inner.damping,
         best=state.best.better(rollout),
         safeguard=state.safeguard.better(rollout),
         stationarity=inner.stationarity,
         rollout_objective=objective,
-        settled=inner.stalled or updates.has_settled(state, inner.point, objective),
+        settled=updates.has_settled(state, inner, objective),
         stalled=inner.stalled and inner.steps == 0,
         outer=state.outer + 1,
         counts=state.added(gauss_newton=inner.steps, least_squares=inner.solves),
@@ -169,6 +169,7 @@ def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -
         start=state.start,
         reference=state.reference,
         restart_objective=state.best.objective,
+        restart_outer=state.outer,
         fruitless=state.fruitless + 1 if updates.was_fruitless(state) else 0,
         outer=state.outer,
         counts=state.added(restarts=1),

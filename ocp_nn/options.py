@@ -56,7 +56,7 @@ class Options:
         Multipliers are projected on [-bound, bound], the safeguard of the convergence theory
         (Birgin and Martinez 2014, algorithm 4.1), here times max(1, max|y|).
     damping : float
-        First Levenberg-Marquardt damping mu.
+        First Levenberg-Marquardt damping mu, relative to mean(y^2).
     globalisation : str
         ``"levenberg-marquardt"`` or ``"armijo"``.
     second_order : bool

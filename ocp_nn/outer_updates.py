@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import AugmentedLagrangian, Point
+from .gauss_newton import AugmentedLagrangian, Damping, InnerResult, Point
 from .initialise import can_fit_states, fit_states
 from .options import Options
 from .problem import TrainingProblem
@@ -15,6 +15,7 @@ from .solver_state import SolverState
 
 __all__ = [
     "bounded_multipliers",
+    "first_damping",
     "first_penalty",
     "has_settled",
     "inner_steps",
@@ -39,6 +40,9 @@ _RELATIVE_PENALTY = 100.0
 # the rollout before the defects close, which is what frees deep ReLU networks (scripts/deep_suite.py).
 _RESTART_SOFTER, _RESTART_PATIENCE = 10.0, 4
 
+# Outer iterations after a restart before it may count as settled: perturbed controls often rest at the mean for some.
+_RESTART_OUTER = 8
+
 # Restarts from a kink go on until this many in a row gain less than this fraction of the objective.
 _FRUITLESS_RESTARTS, _FRUITFUL_GAIN = 3, 0.01
 
@@ -57,14 +61,23 @@ def first_penalty(problem: TrainingProblem, options: Options) -> tuple[float, ..
     inner = problem.num_stages - 1
     nodes = options.nodes(problem.num_stages)
     if isinstance(options.penalty, str):
-        scale = float(np.mean(problem.y**2))
-        values = np.full(inner, _RELATIVE_PENALTY * (scale if scale > 0 else 1.0))
+        values = np.full(inner, _RELATIVE_PENALTY * _target_scale(problem))
     else:
         values = np.asarray(options.penalty, dtype=float)
     if values.ndim == 1 and len(values) != inner:
         raise ValueError(f"penalty needs one value or one for each of {inner} nodes, received {len(values)}")
     values = np.broadcast_to(values, (inner,))
     return tuple(float(beta) if k + 1 in nodes else np.inf for k, beta in enumerate(values))
+
+
+def first_damping(problem: TrainingProblem, options: Options) -> Damping:
+    """mu, in the target's own scale as the objective is."""
+    return Damping(options.damping * _target_scale(problem))
+
+
+def _target_scale(problem: TrainingProblem) -> float:
+    scale = float(np.mean(problem.y**2))
+    return scale if scale > 0 else 1.0
 
 
 def raised_penalty(state: SolverState, violation: tuple[float, ...], options: Options) -> tuple[float, ...]:
@@ -119,10 +132,13 @@ def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
     return lagrangian.at(rollout.controls, rollout.states)
 
 
-def has_settled(state: SolverState, point: Point, objective: float) -> bool:
-    """Whether the rollout agrees with the point and the outer iteration gained little."""
-    agrees = abs(objective - point.objective) <= _SETTLED_GAP * objective
-    return agrees and state.rollout_objective - objective <= _SETTLED_GAIN * objective
+def has_settled(state: SolverState, inner: InnerResult, objective: float) -> bool:
+    """Whether the rollout agrees with the point and the outer iteration gained little, or no step was possible."""
+    if state.counts["restarts"] and state.outer - state.restart_outer < _RESTART_OUTER:
+        return False
+    agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * objective
+    gained_little = state.rollout_objective - objective <= _SETTLED_GAIN * objective
+    return (agrees and gained_little) or inner.stalled
 
 
 def wants_restart(state: SolverState, options: Options) -> bool:

@@ -71,8 +71,8 @@ _RESULT_SCALARS = (
     "message", "objective", "rollout_objective", "max_defect", "stationarity", "seconds", "solver", "counts",
 )  # fmt: skip
 _STATE_SCALARS = (
-    "reference", "stationarity", "rollout_objective", "settled", "stalled", "restart_objective", "fruitless", "outer",
-    "counts",
+    "reference", "stationarity", "rollout_objective", "settled", "stalled", "restart_objective", "restart_outer",
+    "fruitless", "outer", "counts",
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)

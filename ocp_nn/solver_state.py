@@ -64,8 +64,8 @@ class SolverState:
         Point and rollout agree and the objective has stopped falling.
     stalled : bool
         No step decreases L_beta in floating point.
-    restart_objective : float
-        The best objective at the last restart.
+    restart_objective, restart_outer : float, int
+        The best objective, and the outer iteration, at the last restart.
     fruitless : int
         Restarts in a row that hardly improved it.
     outer : int
@@ -88,6 +88,7 @@ class SolverState:
     settled: bool = False
     stalled: bool = False
     restart_objective: float = np.inf
+    restart_outer: int = 0
     fruitless: int = 0
     outer: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
