@@ -101,8 +101,8 @@ assert rank["sigmoid"][-1] < rank["sigmoid"][0] and rank["sigmoid"][-1] < rank["
 
 # %% [markdown]
 # Notebook 7 shows that it is deep sigmoid networks that single shooting does not train from such weights. The
-# condition number does not warn of it: the smallest eigenvalue is $\rho$, whatever the network does. What depth destroys is *rank*, and
-# weight decay hides that from the condition number.
+# condition number does not warn of it: the smallest eigenvalue is $\rho$, whatever the network does. What depth
+# destroys is *rank*, and weight decay hides that from the condition number.
 #
 # ## Where the signal goes
 #
