@@ -1,6 +1,6 @@
 """The library and what people would use instead: same problems, same initial weights, same objective, one run.
 
-    python scripts/bench.py [--quick] [--json FILE] [--markdown FILE] [--figures FOLDER] [--resume]
+    python scripts/bench.py [--quick] [--json FILE] [--summary FILE] [--markdown FILE] [--figures FOLDER] [--resume]
                             [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
                             [--merge FILE ...] [--seeds N ...] [--limit S] [--budget MINUTES]
                             [--splits N] [--sets NAME ...] [--data FOLDER]
@@ -15,8 +15,9 @@ Three parts, all on one BLAS thread:
 
 Runs go seed by seed, so that one cut short by ``--budget`` has seen every method.  The JSON is rewritten after every
 run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers, seeds or limits.
-``--markdown`` keeps what a file holds above the line ``<!-- generated -->``.
-``--merge`` adds the results of other files, so ``--only report --merge FILE ...`` makes tables and figures of them.
+``--summary`` is the JSON without the traces, but with the times read from them; ``--markdown`` keeps what a file holds
+above the line ``<!-- generated -->``.  ``--merge`` adds the results of other files: with ``--only report`` nothing is
+measured, and tables and figures are made of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_suite import growth, measures, peers, problems, report, uci
+from bench_suite import growth, measures, peers, problems, report, scores, uci
 
 from ocp_nn.report import environment, write_json
 
@@ -193,7 +194,9 @@ def line(outcome: measures.Outcome) -> str:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two problems, one seed, a second a run, one UCI split")
+    parser.add_argument(
+        "--quick", action="store_true", help="two problems, one seed, half a second a run, one UCI split"
+    )
     parser.add_argument("--only", nargs="+", choices=(*PARTS, REPORT), default=list(PARTS))
     parser.add_argument("--problems", nargs="+", metavar="NAME", help="; ".join(p.name for p in problems.PROBLEMS))
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="; ".join(p.name for p in peers.PEERS))
@@ -205,7 +208,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=problems.DATA, help="folder with the UCI sets")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], metavar="FILE", help="results to add")
     parser.add_argument("--resume", action="store_true", help="go on from --json")
-    for name in ("json", "markdown", "figures"):
+    for name in ("json", "summary", "markdown", "figures"):
         parser.add_argument(f"--{name}", type=Path)
     args = parser.parse_args(arguments)
     args.command = list(arguments)
@@ -214,7 +217,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if args.quick:
         args.problems = args.problems or list(problems.QUICK)
         args.peers = args.peers or [peer.name for peer in peers.PEERS if not peer.least_limit]
-        args.seeds, args.limit, args.splits = [0], min(args.limit, 1.0), min(args.splits, 1)
+        args.seeds, args.limit, args.splits = [0], min(args.limit, 0.5), min(args.splits, 1)
         args.sets = args.sets[:1]
     return args
 
@@ -241,6 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         write_json(args.json, bench.results)
     if args.markdown:
         write_markdown(args.markdown, text)
+    if args.summary:
+        write_json(args.summary, scores.summary(bench.results))
     if args.figures:
         report.figures(bench.results, args.figures)
     return bench.results

@@ -209,6 +209,14 @@ def _row(problem, family, seed, times, peer=None):
     }
 
 
+def test_a_summary_has_the_times_in_place_of_the_traces(suite):
+    scores = suite.parts[5]
+    run = _row("p", "ours", 0, [(0.0, 9.0), (2.0, 1.04), (3.0, 0.009), (4.0, 0.009)]) | {"deep": True}
+    (row,) = scores.summary({"runs": [run]})["runs"]
+    assert "trace" not in row and row["objective"] == 0.009
+    assert (row["seconds_to_5_percent"], row["seconds_to_1_percent"], row["seconds_to_mse"]) == (3.0, 3.0, 3.0)
+
+
 def test_ratios_are_of_medians_on_common_seeds(suite):
     scores = suite.parts[5]
     runs = [

@@ -25,6 +25,7 @@ __all__ = [
     "reached",
     "representatives",
     "solved",
+    "summary",
 ]
 
 Run = dict[str, Any]
@@ -110,6 +111,23 @@ def solved(run: Run) -> float:
     """Seconds to :data:`TARGET_MSE`; where a solver's own history has objectives only, of its end."""
     points = [p for p in run["trace"] if p["mse"] is not None and p["mse"] < TARGET_MSE]
     return points[0]["seconds"] if points else INF
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """The results with the times to 5 % and 1 % (and to :data:`TARGET_MSE` where deep) in place of the traces."""
+    best = best_known(results["runs"])
+    rows = []
+    for run in _finite(results["runs"]):
+        row = {name: _rounded(value) for name, value in run.items() if name != "trace"}
+        for within in (0.05, 0.01):
+            target = (1 + within) * best[run["problem"]]
+            row[f"seconds_to_{100 * within:g}_percent"] = _rounded(time_to(run["trace"], target))
+        rows.append(row | ({"seconds_to_mse": _rounded(solved(run))} if run["deep"] else {}))
+    return results | {"best_known": best, "runs": rows}
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def instances(runs: Sequence[Run], within: float) -> dict[str, list[tuple[float, float]]]:
