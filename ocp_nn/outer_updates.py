@@ -132,13 +132,19 @@ def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
     return lagrangian.at(rollout.controls, rollout.states)
 
 
-def has_settled(state: SolverState, inner: InnerResult, objective: float) -> bool:
-    """Whether the rollout agrees with the point and the outer iteration gained little, or no step was possible."""
+def has_settled(state: SolverState, inner: InnerResult, objective: float, options: Options) -> bool:
+    """Whether the multipliers and penalties have done what they can: the second-order finish takes over.
+
+    That is when no step was possible, or when the iteration gained little and the rollout agrees with the point, or
+    never will: defects within the tolerance, or penalties at their cap, may still add up along unstable stages.
+    """
     if state.counts["restarts"] and state.outer - state.restart_outer < _RESTART_OUTER:
         return False
     agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * objective
+    closed = inner.point.max_defect <= options.tolerance
+    capped = all(beta >= options.max_penalty for beta in state.penalty)
     gained_little = state.rollout_objective - objective <= _SETTLED_GAIN * objective
-    return (agrees and gained_little) or inner.stalled
+    return inner.stalled or (gained_little and (agrees or closed or capped))
 
 
 def wants_restart(state: SolverState, options: Options) -> bool:
