@@ -133,7 +133,7 @@ def step(
         safeguard=state.safeguard.better(rollout),
         stationarity=inner.stationarity,
         rollout_objective=objective,
-        settled=updates.has_settled(state, inner, objective),
+        settled=updates.has_settled(state, inner, objective, options),
         stalled=inner.stalled and inner.steps == 0,
         outer=state.outer + 1,
         counts=state.added(gauss_newton=inner.steps, least_squares=inner.solves),
