@@ -3,8 +3,8 @@
     python scripts/build_notebooks.py [NAME ...]        for instance 03; without names, all of them
 
 The sources are Python scripts in jupytext's percent format, because those can be read in a review and linted.  A
-notebook
-is written only if all of its cells run; nothing in it depends on the machine or on the day but the numbers it computes.
+notebook is written only if all of its cells run; nothing in it depends on the machine or on the day but the numbers it
+computes.
 """
 
 from __future__ import annotations
