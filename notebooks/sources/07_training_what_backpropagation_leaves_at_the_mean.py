@@ -185,8 +185,8 @@ for seed in range(3):
 assert min(reached.values()) >= 1
 
 # %% [markdown]
-# Perturbed weights free these networks in either formulation, and single shooting needs fewer of them here. Restarts
-# are a remedy that any method can borrow, and no argument for multiple shooting.
+# Perturbed weights free these networks in either formulation, after about as many restarts. Restarts are a
+# remedy that any method can borrow, and no argument for multiple shooting.
 #
 # ## Exercises
 #
