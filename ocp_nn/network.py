@@ -352,8 +352,12 @@ class Network:
 
     def split(self, flat: Array) -> tuple[Array, ...]:
         """A vector of all controls, cut into one vector a stage (views)."""
-        ends = np.cumsum([layer.num_controls for layer in self.layers])
-        return tuple(np.split(flat, ends[:-1]))
+        return tuple([flat[cut] for cut in self._cuts])
+
+    @cached_property
+    def _cuts(self) -> tuple[slice, ...]:
+        ends = np.cumsum([0, *(layer.num_controls for layer in self.layers)]).tolist()
+        return tuple(slice(start, end) for start, end in pairwise(ends))
 
 
 def _described_layer(kind: str, **arguments: Any) -> Layer:

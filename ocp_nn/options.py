@@ -45,7 +45,7 @@ class Options:
     time_limit : float
         Seconds.
     penalty : "auto", float, or sequence of float
-        First beta, for all nodes or node by node; ``"auto"`` is 100 mean(y^2) in the target's own scale.
+        First beta, for all nodes or node by node; ``"auto"`` is 100 mean(y^2) max(1, N m / P).
     penalty_growth : float
         Factor by which a node's beta grows.
     violation_reduction : float
