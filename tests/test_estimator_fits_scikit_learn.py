@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from ocp_nn import OCPRegressor, Status, load
 
@@ -25,7 +25,12 @@ QUICK = {"weight_decay": 0.1, "random_state": 0}
 
 
 # weight_decay="auto", the default, passes all of these too, but takes ten times as long: see below
-@parametrize_with_checks([OCPRegressor(weight_decay=1.0), OCPRegressor((4, 4), weight_decay=1.0, early_stopping=True)])
+CHECKED = (OCPRegressor(weight_decay=1.0), OCPRegressor((4, 4), weight_decay=1.0, early_stopping=True))
+CHECKS = [pair for estimator in CHECKED for pair in estimator_checks_generator(estimator)]
+
+
+# a list, where scikit-learn's own parametrize_with_checks hands pytest a generator in some versions
+@pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=[str(getattr(c, "func", c).__name__) for _, c in CHECKS])
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
