@@ -28,7 +28,7 @@ from .result import Result
 from .solver import solve
 from .transcription import NLP, multiple_shooting, single_shooting
 
-__all__ = ["METHODS", "Comparison", "Row", "compare", "convergence_figure", "write_csv"]
+__all__ = ["METHODS", "Comparison", "Row", "compare", "write_csv"]
 
 Array = NDArray[np.float64]
 Initial = Trajectory | Sequence[Array] | None
@@ -248,33 +248,3 @@ def write_csv(rows: Sequence[Row], path: str | Path) -> None:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows(["" if (v := getattr(row, name)) is None else v for name in names] for row in rows)
-
-
-def convergence_figure(comparison: Comparison) -> Any:
-    """Objective of the rollout above the best one found, and stationarity, over time: the same axes for all.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Cold starts only.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True)
-    cold = {method: r for (method, start), r in comparison.results.items() if start == "cold" and r.history}
-    objectives = [record.rollout_objective for r in cold.values() for record in r.history]
-    finite = [value for value in objectives if value is not None and np.isfinite(value)]
-    best = min(finite, default=0.0)
-    floor = 1e-12 * max(1.0, abs(best))  # the best one itself is drawn on the floor of a logarithmic axis
-    for number, (method, result) in enumerate(cold.items()):
-        kept = [record for record in result.history if record.rollout_objective is not None]
-        seconds = [max(record.seconds, 1e-4) for record in kept]
-        style = {"label": method, "color": f"C{number}", "marker": ".", "markersize": 3, "linewidth": 1}
-        left.plot(seconds, [max((record.rollout_objective or 0.0) - best, floor) for record in kept], **style)
-        right.plot(seconds, [record.stationarity for record in kept], **style)
-    left.set(ylabel="objective of the rollout above the best", xlabel="seconds", yscale="log", xscale="log")
-    right.set(ylabel="stationarity", xlabel="seconds", yscale="log", xscale="log")
-    if cold:
-        right.legend(fontsize="small")
-    return figure

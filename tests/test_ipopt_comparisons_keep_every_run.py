@@ -9,7 +9,8 @@ import pytest
 
 from ocp_nn import Network, TrainingProblem, certify
 from ocp_nn import compare as compare_module
-from ocp_nn.compare import METHODS, compare, convergence_figure
+from ocp_nn.compare import METHODS, compare
+from ocp_nn.report.comparison import comparison_figure
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_time_limits_reach_the_solvers(problem) -> None:
 
 
 def test_the_figure_has_a_line_a_method_on_shared_axes(comparison) -> None:
-    figure = convergence_figure(comparison)
+    figure = comparison_figure(comparison)
     left, right = figure.axes
     methods = ["al", "ipopt-single", "ipopt-multiple", "uno-single"]
     assert [line.get_label() for line in left.lines] == methods == [line.get_label() for line in right.lines]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..compare import DEFAULT_METHODS, METHODS, OURS, Row, compare, convergence_figure
+from ..compare import DEFAULT_METHODS, METHODS, OURS, Row, compare
 from ..data import load_dataset
 from ..report import environment_line, format_number, problem_line
 from .arguments import add_problem_arguments, positive, prepare_experiment, print_line, select_weight_decay, silent
@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
         on_row=lambda row: say(_line(row)),
     )
     if args.out is not None:
-        convergence_figure(comparison).savefig(args.out / "convergence.png", dpi=150)
+        from ..report.comparison import comparison_figure
+
+        comparison_figure(comparison).savefig(args.out / "convergence.png", dpi=150)
         say(f"\nwritten to {args.out}: compare.csv, convergence.png")
     first = comparison.rows[0]
     return 0 if first.passed else 2
