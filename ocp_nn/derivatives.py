@@ -4,7 +4,8 @@ For random directions v (in the state x, in the control u) the stage's sensitivi
 
     A v, B v     products df v, against finite differences of f
     A' w, B' w   <w, df v> against <A' w, v>: the adjoint is the transpose of the tangent
-    curvature    products of the Hessian of <w, f> against finite differences of its gradient
+    curvature    products of the Hessian of <w, f> against finite differences of its gradient, and the second
+                 derivative of f along (v, v) against those of the tangent
 
 Differences are central, of two step sizes, extrapolated (Richardson); the gap between the two tells how far they can
 be trusted, so a wrong derivative is told from a rough function.  Errors are relative to the size of the quantity
@@ -42,7 +43,7 @@ class DerivativeCheck:
     ----------
     layer : int
     name : str
-        ``df/dx``, ``df/du``, their ``transpose``, or the ``Hessian in x`` / ``in u``.
+        ``df/dx``, ``df/du``, their ``transpose``, the ``Hessian in x`` / ``in u``, or ``second derivative``.
     error : float
         Largest relative error over directions.
     noise : float
@@ -154,6 +155,10 @@ def _check_layer(
 
         return along
 
+    def tangent(t: float) -> Array:
+        moved = linearize_layer(layer, x + t * dx, u + t * du, layer.forward(x + t * dx, u + t * du))
+        return moved.apply(dx, du)
+
     along_x, along_u = gradient(dx, None), gradient(None, du)
     hessian_x, hessian_u = stage.curvature_product(w, dx, no_change), stage.curvature_product(w, None, du)
     return [
@@ -165,6 +170,7 @@ def _check_layer(
         ("Hessian in u, x", *_compare(hessian_x[1], lambda t: along_x(t)[1])),
         ("Hessian in x, u", *_compare(hessian_u[0], lambda t: along_u(t)[0])),
         ("Hessian in u, u", *_compare(hessian_u[1], lambda t: along_u(t)[1])),
+        ("second derivative", *_compare(stage.second_derivative(dx, du), tangent)),
     ]
 
 

@@ -55,6 +55,9 @@ class LinearStage(Protocol):
     def apply(self, dx: Array | None, du: Array) -> Array:
         """A dx + B du, (N, n'); ``dx=None`` stands for zero."""
 
+    def apply_state(self, dx: Array) -> Array:
+        """A dx, (N, n')."""
+
     def transpose_state(self, eta: Array) -> Array:
         """A' eta: (N, n') -> (N, n)."""
 
@@ -78,6 +81,12 @@ class LinearStage(Protocol):
 
     def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
         """Hessian of sum_i <multiplier_i, f(x_i, u)> times (dx, du): (N, n) and (P,)."""
+
+    def second_derivative(self, dx: Array | None, du: Array) -> Array:
+        """d^2/dt^2 f(x + t dx, u + t du) at t = 0, (N, n'): how the stage bends along a step."""
+
+    def squared_size(self, psi: Array) -> float:
+        """The sum of the squared entries of Psi B over all samples."""
 
 
 def linearize_layer(layer: Layer, x: Array, u: Array, output: Array) -> LinearStage:
@@ -170,6 +179,10 @@ class DenseStage:
             da += dx
         return da
 
+    def apply_state(self, dx: Array) -> Array:
+        change: Array = self.slope * (dx @ self.weight.T)
+        return change + dx if self.layer.residual else change
+
     def transpose_state(self, eta: Array) -> Array:
         back = (eta * self.slope) @ self.weight
         return back + eta if self.layer.residual else back
@@ -182,7 +195,7 @@ class DenseStage:
         """sum_i [x_i; 1] g_i', in the order of the control."""
         table = np.empty((x.shape[1] + 1, g.shape[1]))
         np.dot(x.T, g, out=table[:-1])
-        g.sum(axis=0, out=table[-1])
+        np.add.reduce(g, axis=0, out=table[-1])
         return table.ravel()
 
     def carry_output(self, psi: Array) -> Array:
@@ -215,7 +228,13 @@ class DenseStage:
             covariance[:, unit, :, unit] += inputs * np.outer(d, d)
 
     def rows(self, samples: slice) -> DenseStage:
-        return DenseStage(self.layer, self.x[samples], self.u, self.value[samples])
+        some = DenseStage(self.layer, self.x[samples], self.u, self.value[samples])
+        known = self.__dict__
+        if "slope" in known:
+            some.__dict__["slope"] = known["slope"][samples]
+        if "weight" in known:
+            some.__dict__["weight"] = known["weight"]
+        return some
 
     def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
         table = du.reshape(self.num_inputs + 1, self.num_outputs)
@@ -226,6 +245,20 @@ class DenseStage:
         if dx is not None:
             hu.reshape(table.shape)[:-1] += dx.T @ backward
         return hx, hu
+
+    def second_derivative(self, dx: Array | None, du: Array) -> Array:
+        # f'' = phi''(a) da^2 + phi'(a) d^2a with d^2a = 2 dW dx
+        change = self._preactivation(dx, du)
+        bent: Array = self.layer.phi.curvature(self.value) * change * change
+        if dx is not None:
+            table = du.reshape(self.num_inputs + 1, self.num_outputs)
+            bent += 2.0 * self.slope * (dx @ table[:-1])
+        return bent
+
+    def squared_size(self, psi: Array) -> float:
+        # row by row B B' is diag(D)^2 (|x|^2 + 1)
+        rows = np.einsum("imj,imj->i", e := self._scaled(psi), e)
+        return float(rows @ (1.0 + np.einsum("ij,ij->i", self.x, self.x)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +289,10 @@ class GenericStage:
 
     def apply(self, dx: Array | None, du: Array) -> Array:
         out: Array = self.B @ du
-        if dx is not None:
-            out += np.einsum("iab,ib->ia", self.A, dx)
-        return out
+        return out if dx is None else out + self.apply_state(dx)
+
+    def apply_state(self, dx: Array) -> Array:
+        return np.asarray(np.einsum("iab,ib->ia", self.A, dx))
 
     def transpose_state(self, eta: Array) -> Array:
         back: Array = np.einsum("iab,ia->ib", self.A, eta)
@@ -287,3 +321,11 @@ class GenericStage:
     def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
         dx = np.zeros_like(self.x) if dx is None else dx
         return self.layer.curvature_product(self.x, self.u, multiplier, dx, du)
+
+    def second_derivative(self, dx: Array | None, du: Array) -> Array:
+        dx = np.zeros_like(self.x) if dx is None else dx
+        return self.layer.second_derivative(self.x, self.u, dx, du)
+
+    def squared_size(self, psi: Array) -> float:
+        rows = psi @ self.B
+        return float(np.vdot(rows, rows))

@@ -166,6 +166,16 @@ class Symbolic:
         outputs = [product(ca.gradient(inner, x)), product(ca.gradient(inner, u))]
         return ca.Function("curvature", [x, u, multiplier, dx, du], outputs)
 
+    @cached_property
+    def _second_derivative(self) -> ca.Function:
+        x, u, f = self._symbols()
+        dx, du = ca.MX.sym("dx", x.numel()), ca.MX.sym("du", u.numel())
+
+        def along(g: ca.MX) -> ca.MX:
+            return ca.jtimes(g, x, dx) + ca.jtimes(g, u, du)
+
+        return ca.Function("second_derivative", [x, u, dx, du], [ca.densify(along(along(f)))])
+
     def _batch(self, name: str, function: ca.Function, num_samples: int, shared: Sequence[int]) -> BatchFunction:
         key = (name, num_samples)
         if key not in self._batches:
@@ -187,6 +197,11 @@ class Symbolic:
         """Products of the Hessian of sum_i <multiplier_i, f(x_i, u)> with (dx, du): shapes of x and of u."""
         hx, hu = self._batch("curvature", self._curvature, len(x), [1, 4])(x, u, multiplier, dx, du)
         return hx.reshape(x.shape), hu.reshape(len(x), -1).sum(axis=0)
+
+    def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """d^2/dt^2 f(x + t dx, u + t du) at t = 0 for a batch: (N, num_outputs)."""
+        (f,) = self._batch("second_derivative", self._second_derivative, len(x), [1, 3])(x, u, dx, du)
+        return f.reshape(len(x), self.num_outputs)
 
 
 class BatchFunction:

@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import lapack
 
 from .linearize import LinearStage, linearize_layer
-from .network import Network
+from .network import Dense, Network
 
 __all__ = ["Adjoints", "TrainingProblem", "Trajectory"]
 
@@ -136,6 +137,30 @@ class TrainingProblem:
         residual = output - self.y
         decay = sum(float(u @ u) for u in controls)
         return 0.5 * float(np.vdot(residual, residual)) + 0.5 * self.weight_decay * decay
+
+    def best_last_control(self, state: Array, control: Array) -> Array:
+        """The u_{K-1} that minimises J where the last state is ``state``, (N, n_{K-1}): a ridge regression.
+
+        ``control`` comes back where the last stage is not an affine layer, or where rounding, in normal equations that
+        are close to singular, would make it worse.
+        """
+        layer = self.network.layers[-1]
+        if not (isinstance(layer, Dense) and layer.activation == "identity" and not layer.residual):
+            return control
+        inputs = np.column_stack([state, np.ones(len(state))])
+        normal = inputs.T @ inputs
+        normal[np.diag_indices_from(normal)] += self.weight_decay
+        factor, info = lapack.dpotrf(normal, lower=1)
+        if info != 0:
+            return control
+        given = control.reshape(inputs.shape[1], -1)
+        best: Array = lapack.dpotrs(factor, inputs.T @ self.y, lower=1)[0]
+
+        def cost(table: Array) -> float:
+            residual = inputs @ table - self.y
+            return float(np.vdot(residual, residual)) + self.weight_decay * float(np.vdot(table, table))
+
+        return np.ascontiguousarray(best).ravel() if cost(best) <= cost(given) else control
 
     def defects(self, trajectory: Trajectory) -> Arrays:
         """d_k = f_k(x_k, u_k) - x_{k+1} for k = 0..K-2."""

@@ -4,6 +4,10 @@
 * :func:`refined_step`: for sizes where that matrix is out of reach, iterative refinement of any form's step on the
   optimality conditions evaluated in ``longdouble``.
 * :func:`optimality_residuals`: those conditions, from their definition.
+* :func:`dense_solution`: states and multipliers too, from the one matrix.
+* :func:`reduced_inverse`: the inverse of the normal matrix in the controls.
+
+Also :func:`second_derivative`, how a layer bends along a direction, by CasADi.
 
 The numbers A, B, c, r are data: both references take them as exact.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import casadi as ca
 import numpy as np
 
 from ocp_nn import forward_dp
@@ -87,6 +92,47 @@ def dense_step(sub):
     """du of the subproblem, all stages stacked, in extended precision."""
     matrix, constant, num_controls = least_squares_rows(sub)
     return householder_least_squares(matrix, -constant)[:num_controls]
+
+
+def reduced_inverse(sub):
+    """(rho + mu + J' Sigma^-1 J)^-1: the block in du of the inverse normal matrix of the whole problem."""
+    matrix, _, num_controls = least_squares_rows(sub)
+    return np.linalg.inv((matrix.T @ matrix).astype(float))[:num_controls, :num_controls]
+
+
+def dense_solution(sub):
+    """(du, dx, multipliers) of the subproblem from its definition: one array a stage, as in :class:`Step`."""
+    matrix, constant, num_controls = least_squares_rows(sub)
+    z = householder_least_squares(matrix, -constant)
+    ends = np.cumsum([stage.num_controls for stage in sub.stages])
+    du = np.split(z[:num_controls], ends[:-1])
+    dx, etas, start = [np.zeros((sub.num_samples, sub.stages[0].num_inputs), LONG)], [], num_controls
+    for k, stage in enumerate(sub.stages):
+        a, b = jacobians(stage)
+        following = np.einsum("iab,ib->ia", a, dx[k]) + b @ du[k] + (*sub.gaps, sub.residual)[k]
+        if k < len(sub.gaps) and np.isfinite(sub.penalty[k]):
+            slack = z[start : start + following.size].reshape(following.shape)
+            start += following.size
+            following = following - slack / np.sqrt(LONG(sub.penalty[k]))
+            etas.append(np.sqrt(LONG(sub.penalty[k])) * slack)
+        else:
+            etas.append(None)
+        dx.append(following)
+    etas[-1] = dx.pop()
+    for k in reversed(range(len(etas) - 1)):
+        if etas[k] is None:
+            etas[k] = np.einsum("iab,ia->ib", jacobians(sub.stages[k + 1])[0], etas[k + 1])
+    return tuple(tuple(array.astype(float) for array in part) for part in (du, dx, etas))
+
+
+def second_derivative(layer, x, u, dx, du):
+    """d^2/dt^2 f(x + t dx, u + t du) at t = 0, sample by sample, by CasADi from the layer's definition."""
+    t, dx_, du_ = ca.MX.sym("t"), ca.MX.sym("dx", x.shape[1]), ca.MX.sym("du", len(u))
+    x_, u_ = ca.MX.sym("x", x.shape[1]), ca.MX.sym("u", len(u))
+    value = layer.function(x_ + t * dx_, u_ + t * du_)
+    bend = ca.jacobian(ca.jacobian(value, t), t)
+    function = ca.Function("bend", [x_, u_, dx_, du_], [ca.substitute(bend, t, 0)])
+    return np.array([function(row, u, change, du) for row, change in zip(x, dx, strict=True)])[:, :, 0]
 
 
 class ExtendedStage:

@@ -46,7 +46,8 @@ def test_right_derivatives_pass(network) -> None:
     report = check_derivatives(network)
     assert report, str(report)
     assert "WRONG" not in str(report)
-    assert {check.name for check in report.checks} >= {"df/dx", "df/du", "df/dx transpose", "Hessian in u, u"}
+    names = {check.name for check in report.checks}
+    assert names >= {"df/dx", "df/du", "df/dx transpose", "Hessian in u, u", "second derivative"}
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e4])
@@ -91,8 +92,23 @@ def test_a_wrong_curvature_formula_is_named() -> None:
     network = Network.mlp([2, 3, 1], "tanh")
     layer = network.layers[0]
     object.__setattr__(layer, "phi", replace(layer.phi, curvature=lambda y: 1.01 * -2 * y * (1 - y * y)))
-    wrong = {check.name for check in check_derivatives(network).wrong}
-    assert wrong and all(name.startswith("Hessian") for name in wrong)
+    wrong = {(check.layer, check.name) for check in check_derivatives(network).wrong}
+    assert {(0, "Hessian in x, x"), (0, "Hessian in u, u"), (0, "second derivative")} <= wrong
+    assert all(k == 0 and name.startswith(("Hessian", "second derivative")) for k, name in wrong)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+def test_a_wrong_second_derivative_is_named(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bilinear term W, x taken once instead of twice; the Hessian's products do not know of it."""
+    original = DenseStage.second_derivative
+
+    def once(self, dx, du):
+        in_state = 0.0 if dx is None else self.slope * (dx @ self.layer.weights(du)[0].T)
+        return original(self, dx, du) - in_state
+
+    monkeypatch.setattr(DenseStage, "second_derivative", once)
+    wrong = {(check.layer, check.name) for check in check_derivatives(Network([Dense(2, 3, activation)])).wrong}
+    assert wrong == {(0, "second derivative")}
 
 
 def test_a_transpose_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from oracles import dense_step, least_squares_rows
+from oracles import dense_step, reduced_inverse
 from subproblems import DENSE, GENERIC, INF, subproblem
 
 from ocp_nn import Network, forward_dp
@@ -28,12 +28,6 @@ def test_steps_with_another_damping(form, name):
         step, fresh = prepared.step(damping), forward_dp.solve(replace(sub, damping=damping), form)
         for a, b in zip(step.controls + step.states, fresh.controls + fresh.states, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(1.0, np.abs(b).max(initial=0.0)))
-
-
-def reduced_inverse(sub):
-    """(rho + mu + J' Sigma^-1 J)^-1: the block in du of the inverse normal matrix of the whole problem."""
-    matrix, _, num_controls = least_squares_rows(sub)
-    return np.linalg.inv((matrix.T @ matrix).astype(float))[:num_controls, :num_controls]
 
 
 @pytest.mark.parametrize("form", forward_dp.FORMS)

@@ -77,8 +77,7 @@ class LinearisedPoint:
 
     def batch(self, beta: float = np.inf) -> Batch:
         """The sweeps of forward DP here, without data terms; needs no ridge."""
-        gaps = tuple(np.zeros((self.num_samples, stage.num_outputs)) for stage in self.stages)
-        return Batch(self.stages, gaps, tuple(1.0 / b for b in self.penalties(beta)))
+        return Batch(self.stages, tuple(1.0 / b for b in self.penalties(beta)))
 
     def subproblem(self, beta: float = np.inf) -> Subproblem:
         """The least-squares subproblem here with a common penalty; its data terms are zero, only its matrix matters.

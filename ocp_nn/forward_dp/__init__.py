@@ -15,7 +15,17 @@ no more than a way to factorise the reduced problem of :mod:`.reduced`.
 
 from __future__ import annotations
 
-from .solve import FORMS, Prepared, TooLargeError, choose_form, prepare, solve
+from .solve import FORMS, Prepared, TooLargeError, choose_form, mean_curvature, prepare, solve
 from .subproblem import Step, Subproblem
 
-__all__ = ["FORMS", "Prepared", "Step", "Subproblem", "TooLargeError", "choose_form", "prepare", "solve"]
+__all__ = [
+    "FORMS",
+    "Prepared",
+    "Step",
+    "Subproblem",
+    "TooLargeError",
+    "choose_form",
+    "mean_curvature",
+    "prepare",
+    "solve",
+]

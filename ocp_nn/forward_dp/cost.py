@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..linearize import STRIP, DenseStage
 from .subproblem import Subproblem
 
-__all__ = ["Cost", "chunk_size", "predict_cost"]
+__all__ = ["Cost", "chunk_size", "factor_share", "predict_cost"]
 
 # Sustained rates of one core: matrix products, Cholesky factorisations, QR, products of small matrices in batches, and
 # bytes moved by entrywise passes; and what the calls for one stage take however small it is.  Measured with
@@ -47,6 +47,12 @@ def chunk_size(subproblem: Subproblem) -> int:
 def predict_cost(subproblem: Subproblem, form: str) -> Cost:
     """The predicted cost of a form for this subproblem."""
     return _PREDICTIONS[form](subproblem)
+
+
+def factor_share(subproblem: Subproblem, form: str) -> float:
+    """The predicted part of a step's seconds that its factorisation takes; the rest are sweeps."""
+    sweeps = _sweep_flops(subproblem) / BLAS_RATE + STAGE_SECONDS * len(subproblem.stages)
+    return max(0.0, 1.0 - sweeps / predict_cost(subproblem, form).seconds)
 
 
 def _sensitivities(sub: Subproblem, samples: int) -> float:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +52,7 @@ class Reduced:
 
     def __init__(self, subproblem: Subproblem, *, chunk: int | None = None) -> None:
         self.subproblem = subproblem
-        self._batch = Batch(subproblem.stages, (*subproblem.gaps, subproblem.residual), subproblem.slack_variance)
+        self._batch = Batch(subproblem.stages, subproblem.slack_variance)
         self._chunk = subproblem.num_samples if chunk is None else chunk
         ends = np.cumsum([stage.num_controls for stage in subproblem.stages]).tolist()
         self._cuts = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -62,7 +61,6 @@ class Reduced:
         """This problem with another damping; what does not depend on it is kept."""
         other = copy(self)
         other.subproblem = self.subproblem.damped(damping)
-        other.__dict__.pop("predicted_residual", None)
         return other
 
     def batches(self) -> Iterator[tuple[slice, Batch]]:
@@ -84,11 +82,13 @@ class Reduced:
         """A vector (P,) of all controls, one view a stage."""
         return tuple([flat[cut] for cut in self._cuts])
 
-    @cached_property
-    def predicted_residual(self) -> Array:
-        """rhat, (N, m)."""
-        ubar = self.subproblem.mean_controls
-        return self._stack(lambda batch, _: batch.predict(ubar))
+    def predicted_residual(self, mean_controls: Arrays | None, gaps: Arrays) -> Array:
+        """rhat, (N, m), from ubar (None: zero) and the K gaps c_0..c_{K-2}, r."""
+        return self._stack(lambda batch, rows: batch.predict(mean_controls, [gap[rows] for gap in gaps]))
+
+    def squared_size(self) -> float:
+        """The trace of J' Sigma^-1 J."""
+        return sum(batch.squared_size() for _, batch in self.batches())
 
     @property
     def sensitivities(self) -> Arrays:
@@ -118,9 +118,8 @@ class Reduced:
         """Sigma^-1 right, (N, m)."""
         return self._stack(lambda batch, rows: batch.noise_solve(right[rows]))
 
-    def solve(self, factor: Factor, refinements: int) -> tuple[Array, Array]:
+    def solve(self, factor: Factor, rhat: Array, refinements: int) -> tuple[Array, Array]:
         """(eta, w) of (*), improved by ``refinements`` rounds of iterative refinement."""
-        rhat = self.predicted_residual
         eta, w = factor.solve(rhat, np.zeros(self.subproblem.num_controls))
         for _ in range(refinements):
             first = rhat - self.noise_product(eta) + self.tangent(w)
@@ -129,16 +128,15 @@ class Reduced:
             eta, w = eta + more_eta, w + more_w
         return eta, w
 
-    def recover(self, eta: Array, w: Array) -> tuple[Arrays, Arrays, Arrays]:
-        """(du, dx, multipliers) of the whole step from eta = eta_K, (N, m), and w, (P,)."""
+    def recover(self, eta: Array, du: Arrays, gaps: Arrays) -> tuple[Arrays, Arrays]:
+        """(dx, multipliers) of the whole step from eta = eta_K, (N, m), its du and the K gaps."""
         sub = self.subproblem
-        du = tuple(ubar + wk for ubar, wk in zip(sub.mean_controls, self.split(w), strict=True))
         if sub.num_samples <= self._chunk:
-            return du, *self._batch.recover(du, eta)
-        dx = (np.zeros((sub.num_samples, sub.stages[0].num_inputs)), *map(np.empty_like, sub.gaps))
-        etas = (*map(np.empty_like, sub.gaps), eta)
+            return self._batch.recover(du, eta, gaps)
+        dx = (np.zeros((sub.num_samples, sub.stages[0].num_inputs)), *map(np.empty_like, gaps[:-1]))
+        etas = (*map(np.empty_like, gaps[:-1]), eta)
         for rows, batch in self.batches():
-            some_dx, some_etas = batch.recover(du, eta[rows])
+            some_dx, some_etas = batch.recover(du, eta[rows], [gap[rows] for gap in gaps])
             for whole, part in zip((*dx[1:], *etas[:-1]), (*some_dx[1:], *some_etas[:-1]), strict=True):
                 whole[rows] = part
-        return du, dx, etas
+        return dx, etas

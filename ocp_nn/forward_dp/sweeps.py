@@ -40,29 +40,34 @@ class Batch:
     Attributes
     ----------
     stages : tuple of K LinearStage
-    gaps : tuple of K arrays
-        c_0..c_{K-2} and r, each (N, n_{k+1}).
     slack_variance : tuple of K - 1 floats
         v_k = 1/beta_k; zero for an eliminated state.
     """
 
     stages: tuple[LinearStage, ...]
-    gaps: Arrays
     slack_variance: tuple[float, ...]
     _latest: list[Arrays] = field(default_factory=list, init=False, repr=False)
 
+    @property
+    def has_slack(self) -> bool:
+        """Whether a state is a variable; Sigma is the identity otherwise."""
+        return any(variance > 0 for variance in self.slack_variance)
+
     def rows(self, samples: slice) -> Batch:
         """Some of these samples (views)."""
-        stages = tuple(stage.rows(samples) for stage in self.stages)
-        return Batch(stages, tuple(gap[samples] for gap in self.gaps), self.slack_variance)
+        return Batch(tuple(stage.rows(samples) for stage in self.stages), self.slack_variance)
 
-    def predict(self, mean_controls: Sequence[Array]) -> Array:
-        """rhat, (N, m): the mean recursion with the controls ubar."""
-        mean = None
-        for stage, u, gap in zip(self.stages, mean_controls, self.gaps, strict=True):
-            mean = stage.apply(mean, u)
-            mean += gap
-        assert mean is not None
+    @property
+    def _output_shape(self) -> tuple[int, int]:
+        return self.stages[-1].num_samples, self.stages[-1].num_outputs
+
+    def predict(self, mean_controls: Sequence[Array] | None, gaps: Sequence[Array]) -> Array:
+        """rhat, (N, m): the mean recursion with the controls ubar (None: zero) and the K gaps c_0..c_{K-2}, r."""
+        mean = gaps[0] if mean_controls is None else self.stages[0].apply(None, mean_controls[0]) + gaps[0]
+        for k in range(1, len(self.stages)):
+            stage = self.stages[k]
+            mean = stage.apply_state(mean) if mean_controls is None else stage.apply(mean, mean_controls[k])
+            mean += gaps[k]
         return mean
 
     def tangent(self, steps: Sequence[Array]) -> Array:
@@ -91,7 +96,7 @@ class Batch:
     @cached_property
     def output_sensitivities(self) -> Arrays:
         """Psi_0..Psi_{K-1}, each (N, m, n_{k+1})."""
-        samples, m = self.gaps[-1].shape
+        samples, m = self._output_shape
         psi = [np.broadcast_to(np.eye(m), (samples, m, m))]
         for stage in reversed(self.stages[1:]):
             psi.append(stage.carry_output(psi[-1]))
@@ -100,7 +105,7 @@ class Batch:
     @cached_property
     def noise(self) -> Array:
         """Sigma, (N, m, m)."""
-        samples, m = self.gaps[-1].shape
+        samples, m = self._output_shape
         noise = np.zeros((samples, m, m))
         noise += np.eye(m)
         for psi, variance in zip(self.output_sensitivities[:-1], self.slack_variance, strict=True):
@@ -110,11 +115,15 @@ class Batch:
 
     def noise_product(self, eta: Array) -> Array:
         """Sigma eta, (N, m)."""
+        if not self.has_slack:
+            return eta
         product: Array = (self.noise @ eta[:, :, None])[:, :, 0]
         return product
 
     def noise_solve(self, right: Array) -> Array:
         """Sigma^-1 right, (N, m)."""
+        if not self.has_slack:
+            return right
         if right.shape[1] == 1:
             return right / self.noise[:, 0]
         solution = np.linalg.solve(self.noise, right[:, :, None])[:, :, 0]
@@ -122,22 +131,30 @@ class Batch:
 
     def whitened_jacobian(self) -> Array:
         """L^-1 J with Sigma = L L' sample by sample, (N m, P)."""
-        psis = self.output_sensitivities
-        if any(variance > 0 for variance in self.slack_variance):
-            psis = _whiten(self.noise, psis)
         ends = np.cumsum([stage.num_controls for stage in self.stages])
-        rows = np.empty((*self.gaps[-1].shape, ends[-1]))
-        for stage, psi, end in zip(self.stages, psis, ends, strict=True):
+        rows = np.empty((*self._output_shape, ends[-1]))
+        for stage, psi, end in zip(self.stages, self._whitened_sensitivities, ends, strict=True):
             stage.write_control_rows(psi, rows[:, :, end - stage.num_controls : end])
         return rows.reshape(-1, ends[-1])
 
-    def recover(self, du: Sequence[Array], eta: Array) -> tuple[Arrays, Arrays]:
-        """(dx_0..dx_{K-1}, eta_1..eta_K) from du and eta_K."""
+    def squared_size(self) -> float:
+        """The sum of the squared entries of L^-1 J: the trace of J' Sigma^-1 J."""
+        psis = self._whitened_sensitivities
+        return sum(stage.squared_size(psi) for stage, psi in zip(self.stages, psis, strict=True))
+
+    @property
+    def _whitened_sensitivities(self) -> Arrays:
+        if self.has_slack:
+            return _whiten(self.noise, self.output_sensitivities)
+        return self.output_sensitivities
+
+    def recover(self, du: Sequence[Array], eta: Array, gaps: Sequence[Array]) -> tuple[Arrays, Arrays]:
+        """(dx_0..dx_{K-1}, eta_1..eta_K) from du, eta_K and the gaps."""
         etas = self.back_propagate(eta)
         dx = [np.zeros((len(eta), self.stages[0].num_inputs))]
         for k, (stage, variance) in enumerate(zip(self.stages[:-1], self.slack_variance, strict=True)):
             following = stage.apply(dx[k] if k else None, du[k])
-            following += self.gaps[k]
+            following += gaps[k]
             if variance > 0:
                 following -= variance * etas[k]
             dx.append(following)
