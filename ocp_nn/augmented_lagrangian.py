@@ -12,13 +12,15 @@ What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 201
 
 * **Safeguard.**  The best rollout is feasible, so L_beta <= J(best) can be asked of every start of a subproblem,
   whatever lambda and beta; an iterate above it is replaced by that rollout.
-* **Second-order finish.**  Once rollout and iterate agree, the states are eliminated and truncated Newton-CG closes
-  the last digits (:mod:`ocp_nn.newton`); the multipliers of the result are the back-propagated adjoints.
+* **Finish.**  Once the best rollout follows the data, or rollout and iterate agree and gain little, the states are
+  eliminated and the same Gauss-Newton goes on in the controls alone, with the exact Hessian (:mod:`ocp_nn.newton`)
+  while that gains more for its work; the multipliers of the result are the back-propagated adjoints.
+* **Sample start.**  Where there are many more samples than controls, the loop first runs on some of them.
 * **Restarts.**  A solution worse than what the state-trajectory initialisation has before any training is a trap.
   The loop then starts over from perturbed controls with a smaller penalty, under which the states move more freely.
 
 Single shooting (every beta infinite) is the same loop: steps 3 and 4 find nothing to do and step 1 is
-Levenberg-Marquardt.
+Levenberg-Marquardt, which the finish takes over at once.
 
 The Jacobian of the defects has an identity block for every state that is a variable, so its rows are independent
 everywhere: the multipliers are unique and a stationary point of the infeasibility is feasible.  Unlike general
@@ -27,6 +29,7 @@ augmented-Lagrangian solvers this one cannot end at an infeasible stationary poi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,13 +38,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .gauss_newton import AugmentedLagrangian, minimise
+from .gauss_newton import first_damping, minimise
 from .initialise import initialise
-from .newton import NewtonState, newton_step, start_newton
+from .inner_problem import AugmentedLagrangian
 from .options import Options
 from .problem import TrainingProblem, Trajectory
 from .result import Status
-from .solver_state import Best, SolverState
+from .solver_state import COUNTS, Best, SolverState
 
 __all__ = ["Initial", "SolverState", "init", "step", "terminate"]
 
@@ -50,7 +53,13 @@ Arrays = tuple[Array, ...]
 Initial = SolverState | Trajectory | Sequence[Array] | None
 
 
-def init(problem: TrainingProblem, initial: Initial = None, options: Options | None = None) -> SolverState:
+def init(
+    problem: TrainingProblem,
+    initial: Initial = None,
+    options: Options | None = None,
+    *,
+    deadline: float = np.inf,
+) -> SolverState:
     """The state to start from.
 
     Parameters
@@ -60,6 +69,8 @@ def init(problem: TrainingProblem, initial: Initial = None, options: Options | N
         None initialises as the options say; controls start from their rollout; a trajectory also gives states,
         which need not satisfy the dynamics, and multipliers if it has any; a state is gone on from as it is.
     options : Options, optional
+    deadline : float
+        ``time.perf_counter()`` value after which no step of a sample start is begun.
 
     Raises
     ------
@@ -69,57 +80,60 @@ def init(problem: TrainingProblem, initial: Initial = None, options: Options | N
     options = options or Options()
     if isinstance(initial, SolverState):
         return initial
+    sample_steps = 0
     if initial is None:
         initial = initialise(problem, options.initialisation, options.seed)
+        if (sample := updates.sample_of(problem, options)) is not None:
+            initial, sample_steps = _trained_on_sample(problem, sample, initial, options, deadline)
     penalty = updates.first_penalty(problem, options)
     # a start that overflows is reported by its status
     with np.errstate(over="ignore", invalid="ignore"):
         trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
         problem.check(trajectory)
         multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
-        point = AugmentedLagrangian(problem, multipliers[1:], penalty).at(trajectory.controls, trajectory.states)
+        lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
+        point = lagrangian.at(trajectory.controls, trajectory.states)
+        damping = first_damping(lagrangian, point, options.damping)
         objective = updates.rollout_objective(problem, trajectory.controls)
     return SolverState(
         point=point,
         multipliers=multipliers[1:],
         penalty=penalty,
         violation=(np.inf,) * len(penalty),
-        damping=updates.first_damping(problem, options),
+        damping=damping,
         best=Best(trajectory.controls, objective),
         safeguard=Best(trajectory.controls, objective),
         start=trajectory.controls,
-        reference=updates.reference_objective(problem, options),
         rollout_objective=objective,
+        settled=not isinstance(initial, Trajectory) and updates.follows(problem, objective),
+        counts=dict.fromkeys(COUNTS, 0) | {"sample_steps": sample_steps},
     )
 
 
 def step(
     problem: TrainingProblem, state: SolverState, options: Options | None = None, *, deadline: float = np.inf
 ) -> SolverState:
-    """One outer iteration: of the augmented Lagrangian, or of the second-order finish once it has begun.
+    """One outer iteration.
 
     ``deadline`` is a ``time.perf_counter()`` value after which no further inner step is begun.
     """
     options = options or Options()
-    if updates.wants_restart(state, options):
+    if updates.wants_restart(problem, state, options):
         state = _restarted(problem, state, options)
-    elif state.newton is not None:
-        return _second_order(problem, state, state.newton, options)
-    elif state.settled and options.second_order:
-        return _begin_second_order(problem, state)
-    lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty)
+    elif state.settled and state.finish is None and options.second_order:
+        state = _eliminated(problem, state, options)
+    lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty, updates.projects(problem, state))
     inner = minimise(
         lagrangian,
         updates.safeguarded(lagrangian, state),
-        state.damping,
-        tolerance=partial(updates.inner_tolerance, options, state.outer),
+        state.damping if state.finish is None else state.finish.next_damping,
+        tolerance=partial(updates.inner_tolerance, options, state),
         max_steps=updates.inner_steps(state, options),
-        globalisation=options.globalisation,
-        form=options.form,
-        max_memory=options.max_memory,
+        method=updates.inner_method(state, options),
         deadline=deadline,
     )
-    objective = updates.rollout_objective(problem, inner.point.controls)
+    damping = first_damping(lagrangian, inner.point, options.damping) if inner.stalled else inner.damping
+    objective = updates.objective_of_rollout(problem, lagrangian, inner.point)
     rollout = Best(inner.point.controls, objective)
     violation = tuple(float(np.linalg.norm(d)) for d in inner.point.defects)
     return replace(
@@ -128,22 +142,23 @@ def step(
         multipliers=updates.bounded_multipliers(lagrangian.estimate(inner.point), problem, options),
         penalty=updates.raised_penalty(state, violation, options),
         violation=violation,
-        damping=updates.first_damping(problem, options) if inner.stalled else inner.damping,
+        damping=damping,
         best=state.best.better(rollout),
         safeguard=state.safeguard.better(rollout),
         stationarity=inner.stationarity,
         rollout_objective=objective,
-        settled=updates.has_settled(state, inner, objective, options),
+        finish=updates.next_finish(state, inner, damping, objective),
+        settled=updates.has_settled(problem, state, inner, objective, options),
         stalled=inner.stalled and inner.steps == 0,
         outer=state.outer + 1,
-        counts=state.added(gauss_newton=inner.steps, least_squares=inner.solves),
+        counts=updates.counted(state, inner),
     )
 
 
 def terminate(problem: TrainingProblem, state: SolverState, options: Options | None = None) -> Status | None:
     """Why to stop, or None to go on.  (Time and interrupts are for the caller to watch.)"""
     options = options or Options()
-    again = updates.wants_restart(state, options)
+    again = updates.wants_restart(problem, state, options)
     feasible = state.point.max_defect <= options.tolerance
     if feasible and state.is_stationary(options.tolerance) and not again:
         return Status.CONVERGED
@@ -151,12 +166,29 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
         return Status.OUTER_LIMIT
     if state.counts["gauss_newton"] >= options.max_steps:
         return Status.INNER_LIMIT
-    if again or (state.newton is None and options.second_order):
+    if again or (state.finish is None and options.second_order):
         return None
-    if state.stalled if state.newton is None else state.newton.stalled:
+    if state.stalled if state.finish is None else state.finish.is_exhausted:
         return Status.STALLED
     capped = [beta >= options.max_penalty for beta in state.penalty if np.isfinite(beta)]
     return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
+
+
+def _trained_on_sample(
+    problem: TrainingProblem, sample: TrainingProblem, controls: Arrays, options: Options, deadline: float
+) -> tuple[Arrays, int]:
+    """Controls that this very loop finds on a sample of the data, and its steps; it ends where all data gain little."""
+    options = updates.sample_options(options)
+    state = init(sample, controls, options)
+    best = Best(controls, updates.rollout_objective(problem, controls))
+    patience = updates.SAMPLE_PATIENCE
+    while patience and terminate(sample, state, options) is None and time.perf_counter() < deadline:
+        state = step(sample, state, options, deadline=deadline)
+        reached = Best(state.best.controls, updates.rollout_objective(problem, state.best.controls))
+        gains = best.objective - reached.objective > updates.SETTLED_GAIN * best.objective
+        patience = updates.SAMPLE_PATIENCE if gains or state.finish is None else patience - 1
+        best = best.better(reached)
+    return best.controls, state.counts["least_squares"]
 
 
 def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
@@ -167,7 +199,6 @@ def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -
         fresh,
         best=state.best,
         start=state.start,
-        reference=state.reference,
         restart_objective=state.best.objective,
         restart_outer=state.outer,
         fruitless=state.fruitless + 1 if updates.was_fruitless(state) else 0,
@@ -176,29 +207,16 @@ def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -
     )
 
 
-def _begin_second_order(problem: TrainingProblem, state: SolverState) -> SolverState:
-    return _with_newton(problem, state, start_newton(problem, np.concatenate(state.best.controls)))
-
-
-def _second_order(problem: TrainingProblem, state: SolverState, newton: NewtonState, options: Options) -> SolverState:
-    after = newton_step(problem, newton, form=options.form, max_memory=options.max_memory)
-    products = after.products - newton.products
-    counts = state.added(newton=1, hessian_products=products)
-    return replace(_with_newton(problem, state, after), outer=state.outer + 1, counts=counts)
-
-
-def _with_newton(problem: TrainingProblem, state: SolverState, newton: NewtonState) -> SolverState:
-    """The state at an iterate of the second-order finish: its rollout, with the adjoints as multipliers."""
-    controls = problem.network.split(newton.controls)
-    eliminated = (np.inf,) * len(state.penalty)
-    multipliers = newton.adjoints.costates[1:-1]
+def _eliminated(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
+    """The state that the finish begins with: the best rollout, every penalty infinite."""
+    penalty = (np.inf,) * len(state.penalty)
+    rollout = problem.rollout(state.best.controls)
+    point = AugmentedLagrangian(problem, state.multipliers, penalty).at(rollout.controls, rollout.states)
     return replace(
         state,
-        point=AugmentedLagrangian(problem, multipliers, eliminated).at(controls, problem.rollout(controls).states),
-        multipliers=multipliers,
-        penalty=eliminated,
-        best=state.best.better(Best(controls, newton.objective)),
-        stationarity=float(np.linalg.norm(newton.gradient)),
-        rollout_objective=newton.objective,
-        newton=newton,
+        point=point,
+        penalty=penalty,
+        safeguard=state.best,
+        rollout_objective=state.best.objective,
+        finish=updates.first_finish(state, options),
     )

@@ -1,182 +1,48 @@
 """Gauss-Newton on the augmented Lagrangian, damped by Levenberg-Marquardt.
 
-For fixed multipliers lambda and penalties beta the augmented Lagrangian is a sum of squares,
+A step solves the linear least-squares problem of :mod:`ocp_nn.inner_problem` by forward dynamic programming.
 
-    L_beta(u, x) = J + sum_k <lambda_{k+1}, d_k> + beta_k/2 ||d_k||^2
-                 = 1/2 ||r||^2 + rho/2 ||u||^2 + sum_k beta_k/2 ||d_k + lambda_{k+1}/beta_k||^2 - const,
+**Acceleration.**  Deep networks make the valleys of L_beta curved: the stages bend along a step, so that a straight one
+must be short.  The same factorisation also gives the answer to their second derivatives, at the price of a few sweeps
+(:meth:`ocp_nn.forward_dp.Prepared.corrected`; geodesic acceleration, Transtrum and Sethna 2012); half of it is added
+to the step where it is no longer than three eighths of it.
 
-so a step solves the linear least-squares problem of :mod:`ocp_nn.forward_dp` with the gaps c_k = d_k +
-lambda_{k+1}/beta_k. A state with beta = inf is no variable: it is rolled out, its defect is zero, and nothing else
-changes.
+**Two trial points per step** (our derivation).  The *slack rollout* keeps the slacks that the model predicts,
+e_k = (eta_{k+1} - lambda_{k+1})/beta_k, and rolls the true dynamics,
 
-**Two trial points per step** (our derivation).  The *linear* trial takes (u + du, x + dx).  The *slack rollout* keeps
-the slacks that the linear model predicts, e_k = (eta_{k+1} - lambda_{k+1})/beta_k, and rolls the true dynamics,
+    x_{k+1} = f_k(x_k, u_k + du_k) - e_k,
 
-    x_{k+1} = f_k(x_k, u_k + du_k) - e_k.
+so it follows the curved constraints where beta is large.  The *linear* trial takes (u + du, x + dx): it can rearrange
+states freely, which frees deep networks from plateaus.  It is tried where the first one falls short of the model;
+the better of the two by L_beta is taken.
 
-The linear trial can rearrange states freely, which frees deep networks from plateaus; the slack rollout follows the
-curved constraints where beta is large.  The better of the two by L_beta is taken.
+**Reuse.**  Where every state is eliminated a factorisation serves several steps, updated by secants (:mod:`.secant`).
+
+**Second order.**  Where every state is eliminated the step can be refined by the exact Hessian (:mod:`ocp_nn.newton`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .forward_dp import Prepared, Step, Subproblem, prepare
+from .curvature import hessian_product
+from .forward_dp import Prepared, Step, Subproblem, mean_curvature, prepare
+from .inner_problem import ROUNDING, AugmentedLagrangian, Point
 from .network import Dense
-from .problem import TrainingProblem, Trajectory
+from .newton import refine_step
+from .problem import TrainingProblem
+from .secant import SecantFactor
 
-__all__ = ["AugmentedLagrangian", "Damping", "InnerResult", "Point", "minimise"]
+__all__ = ["Damping", "InnerResult", "Method", "first_damping", "has_kinks", "minimise"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """Controls and states with everything evaluated there.
-
-    Attributes
-    ----------
-    controls, states : tuples of K arrays
-    outputs : tuple of K arrays
-        f_k(x_k, u_k).
-    defects : tuple of K - 1 arrays
-    objective : float
-        J.
-    value : float
-        L_beta.
-    """
-
-    controls: Arrays
-    states: Arrays
-    outputs: Arrays
-    defects: Arrays
-    objective: float
-    value: float
-
-    @property
-    def max_defect(self) -> float:
-        return max((float(np.abs(d).max()) for d in self.defects), default=0.0)
-
-    @property
-    def is_finite(self) -> bool:
-        return bool(np.isfinite(self.value))
-
-
-@dataclass(frozen=True, eq=False)
-class AugmentedLagrangian:
-    """L_beta of a problem for fixed multipliers and penalties.
-
-    Attributes
-    ----------
-    problem : TrainingProblem
-    multipliers : tuple of K - 1 arrays
-        lambda_{k+1} of the defects d_k.
-    penalty : tuple of K - 1 floats
-        beta_k in (0, inf].
-    """
-
-    problem: TrainingProblem
-    multipliers: Arrays
-    penalty: tuple[float, ...]
-
-    def at(self, controls: Arrays, states: Arrays) -> Point:
-        """Evaluate at controls and states; eliminated states are rolled out."""
-        return self._forward(controls, lambda k, _: states[k + 1])
-
-    def slack_rollout(self, controls: Arrays, etas: Sequence[Array]) -> Point:
-        """Evaluate along x_{k+1} = f_k(x_k, u_k) - e_k with the slacks of the multiplier estimates eta_{k+1}."""
-
-        def following(k: int, output: Array) -> Array:
-            return output - (etas[k] - self.multipliers[k]) / self.penalty[k]
-
-        return self._forward(controls, following)
-
-    def _forward(self, controls: Arrays, following: Callable[[int, Array], Array]) -> Point:
-        states, outputs, defects = [self.problem.x], [], []
-        for k, (layer, u) in enumerate(zip(self.problem.network.layers, controls, strict=True)):
-            outputs.append(layer.forward(states[-1], u))
-            if k < len(self.penalty):
-                states.append(outputs[-1] if np.isinf(self.penalty[k]) else following(k, outputs[-1]))
-                defects.append(outputs[-1] - states[-1])
-        return self._point(controls, tuple(states), tuple(outputs), tuple(defects))
-
-    def _point(self, controls: Arrays, states: Arrays, outputs: Arrays, defects: Arrays) -> Point:
-        objective = self.problem.cost(controls, outputs[-1])
-        value = objective
-        for multiplier, defect, beta in zip(self.multipliers, defects, self.penalty, strict=True):
-            if np.isfinite(beta):
-                value += float(np.vdot(multiplier, defect)) + 0.5 * beta * float(np.vdot(defect, defect))
-        return Point(controls, states, outputs, defects, objective, value)
-
-    def again(self, point: Point) -> Point:
-        """The same point under these multipliers and penalties."""
-        return self._point(point.controls, point.states, point.outputs, point.defects)
-
-    def estimate(self, point: Point) -> Arrays:
-        """First-order multiplier estimate lambda_{k+1} + beta_k d_k; the old one where the state is eliminated."""
-        return tuple(
-            multiplier if np.isinf(beta) else multiplier + beta * defect
-            for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
-        )
-
-    def subproblem(self, point: Point, damping: float) -> Subproblem:
-        """The Gauss-Newton least-squares problem at a point."""
-        gaps = tuple(
-            defect if np.isinf(beta) else defect + multiplier / beta
-            for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
-        )
-        trajectory = Trajectory(point.controls, point.states)
-        return Subproblem(
-            stages=self.problem.linearize(trajectory, point.outputs),
-            controls=point.controls,
-            gaps=gaps,
-            residual=point.outputs[-1] - self.problem.y,
-            penalty=self.penalty,
-            weight_decay=self.problem.weight_decay,
-            damping=damping,
-        )
-
-    def gradient(self, point: Point, subproblem: Subproblem) -> tuple[Arrays, Arrays]:
-        """Gradients of L_beta in u_0..u_{K-1} and in x_1..x_{K-1}, by one adjoint sweep.
-
-        An eliminated state passes the costate on, which makes its gradient zero.
-        """
-        estimates = self.estimate(point)
-        costate = subproblem.residual
-        in_controls, in_states = [], []
-        for k in reversed(range(len(subproblem.stages))):
-            stage = subproblem.stages[k]
-            in_controls.append(stage.transpose_control(costate) + self.problem.weight_decay * point.controls[k])
-            if k == 0:
-                break
-            back = stage.transpose_state(costate)
-            costate = back if np.isinf(self.penalty[k - 1]) else estimates[k - 1]
-            in_states.append(back - costate)
-        return tuple(reversed(in_controls)), tuple(reversed(in_states))
-
-    def predicted_value(self, point: Point, step: Step) -> float:
-        """The Gauss-Newton model of L_beta after a step, damping left out.
-
-        The slacks and the residual that the step leaves are its multiplier estimates, scaled: c + A dx + B du - dx
-        = eta/beta.
-        """
-        value = (
-            0.5
-            * self.problem.weight_decay
-            * sum(float(np.vdot(u + du, u + du)) for u, du in zip(point.controls, step.controls, strict=True))
-        )
-        value += 0.5 * float(np.vdot(step.multipliers[-1], step.multipliers[-1]))
-        for eta, multiplier, beta in zip(step.multipliers, self.multipliers, self.penalty, strict=False):
-            if np.isfinite(beta):
-                value += 0.5 / beta * float(np.vdot(eta - multiplier, eta + multiplier))
-        return value
 
 
 @dataclass(frozen=True)
@@ -210,6 +76,35 @@ class Damping:
         return self.value > self.LARGEST
 
 
+def first_damping(lagrangian: AugmentedLagrangian, point: Point, relative: float) -> Damping:
+    """mu, relative to the mean diagonal entry of the Gauss-Newton matrix in the controls."""
+    scale = mean_curvature(lagrangian.subproblem(point, damping=1.0))
+    return Damping(relative * scale if np.isfinite(scale) and scale > 0 else relative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How steps are made.
+
+    Attributes
+    ----------
+    globalisation : str
+        ``"levenberg-marquardt"`` (two trial points, gain ratio) or ``"armijo"`` (backtracking along the linear step).
+    acceleration : bool
+        Add the second-order correction.
+    second_order : bool
+        Refine steps by the exact Hessian; every state must be eliminated.
+    form, max_memory :
+        Of :func:`ocp_nn.forward_dp.prepare`.
+    """
+
+    globalisation: str = "levenberg-marquardt"
+    acceleration: bool = True
+    second_order: bool = False
+    form: str = "auto"
+    max_memory: float = 4 * 2**30
+
+
 @dataclass(frozen=True, eq=False)
 class InnerResult:
     """Outcome of an inner minimisation.
@@ -221,10 +116,13 @@ class InnerResult:
         To continue with.
     stationarity : float
         2-norm of the gradient of L_beta at the last linearisation.
-    steps, solves : int
-        Steps taken; least-squares problems solved for them, rejected dampings included.
+    steps, solves, products, reuses : int
+        Steps taken; least-squares problems solved for them, rejected dampings included; Hessian-vector products; steps
+        with an earlier factorisation.
     stalled : bool
         No damping gave a decrease: floating point is exhausted.
+    factor : SecantFactor or None
+        Of an earlier step, where it may serve further ones.
     """
 
     point: Point
@@ -232,11 +130,10 @@ class InnerResult:
     stationarity: float = np.inf
     steps: int = 0
     solves: int = 0
+    products: int = 0
+    reuses: int = 0
     stalled: bool = False
-
-
-# Smallest ratio of actual to predicted decrease at which a step is taken.
-_MIN_GAIN = 1e-4
+    factor: SecantFactor | None = None
 
 
 def minimise(
@@ -246,9 +143,7 @@ def minimise(
     *,
     tolerance: Callable[[float], float],
     max_steps: int,
-    globalisation: str = "levenberg-marquardt",
-    form: str = "auto",
-    max_memory: float = 4 * 2**30,
+    method: Method | None = None,
     deadline: float = np.inf,
 ) -> InnerResult:
     """Minimise L_beta approximately by Gauss-Newton steps.
@@ -262,11 +157,8 @@ def minimise(
     tolerance : callable
         From the 2-norm of the first gradient to the one at which to stop.
     max_steps : int
-        Gauss-Newton steps at most.
-    globalisation : str
-        ``"levenberg-marquardt"`` (two trial points, gain ratio) or ``"armijo"`` (backtracking along the linear step).
-    form, max_memory :
-        Of :func:`ocp_nn.forward_dp.prepare`.
+        Gauss-Newton steps at most; those with an earlier factorisation are not counted.
+    method : Method, optional
     deadline : float
         ``time.perf_counter()`` value after which no further step is begun.
 
@@ -274,69 +166,183 @@ def minimise(
     -------
     InnerResult
     """
-    advance = _ADVANCES[globalisation]
+    method = method or Method()
+    advance = _ADVANCES[method.globalisation]
     result = InnerResult(point, damping)
     target = 0.0
     while True:
-        subproblem = lagrangian.subproblem(result.point, result.damping.value)
-        gradient = lagrangian.gradient(result.point, subproblem)
-        stationarity = _norm(gradient)
-        result = replace(result, stationarity=stationarity)
+        local = _Linearisation.at(lagrangian, result.point, result.damping, method)
+        result = replace(result, stationarity=local.stationarity)
         if result.steps == 0:
-            target = tolerance(stationarity)
-        finished = stationarity <= target or result.stalled
-        if finished or result.steps >= max_steps or time.perf_counter() > deadline:
+            target = tolerance(local.stationarity)
+        if local.stationarity <= target or result.stalled or time.perf_counter() > deadline:
             return result
-        prepared = prepare(subproblem, form, max_memory=max_memory)
-        result = advance(lagrangian, result, prepared, gradient)
+        if result.factor is not None:
+            result = _reuse(local, result, result.factor)
+        elif result.steps >= max_steps:
+            return result
+        else:
+            result = advance(local, result)
 
 
-def _norm(gradient: tuple[Arrays, Arrays]) -> float:
-    return float(np.sqrt(sum(float(np.vdot(g, g)) for part in gradient for g in part)))
+@dataclass(frozen=True, eq=False)
+class _Linearisation:
+    """What is known at a point to first order.  Least squares are prepared when a step is first asked for."""
+
+    lagrangian: AugmentedLagrangian
+    point: Point
+    subproblem: Subproblem
+    gradient: tuple[Arrays, Arrays]
+    method: Method
+
+    @classmethod
+    def at(cls, lagrangian: AugmentedLagrangian, point: Point, damping: Damping, method: Method) -> _Linearisation:
+        subproblem = lagrangian.subproblem(point, damping.value)
+        return cls(lagrangian, point, subproblem, lagrangian.gradient(point, subproblem), method)
+
+    @property
+    def problem(self) -> TrainingProblem:
+        return self.lagrangian.problem
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        return prepare(self.subproblem, self.method.form, max_memory=self.method.max_memory)
+
+    @cached_property
+    def stationarity(self) -> float:
+        """2-norm of the gradient in controls and states."""
+        return float(np.sqrt(sum(float(np.vdot(g, g)) for part in self.gradient for g in part)))
+
+    @cached_property
+    def costates(self) -> Arrays:
+        """lambda_0..lambda_K of back-propagation; the point's own where every state is eliminated."""
+        adjoints = self.problem.backpropagate(self.subproblem.stages, self.point.controls, self.subproblem.residual)
+        return adjoints.costates
+
+    def propose(self, damping: float) -> _Proposal | None:
+        """The step for a damping, or None where the factorisation fails in floating point."""
+        try:
+            step = self.prepared.step(damping, refinements=0)
+            if self.method.second_order:
+                return self._refined(step, damping)
+            predicted = self.point.value - self.lagrangian.predicted_value(self.point, step)
+            if self.method.acceleration:
+                step = self.prepared.corrected(step, _LARGEST_BEND)
+            return _Proposal(step, predicted)
+        except np.linalg.LinAlgError:
+            return None
+
+    def _refined(self, step: Step, damping: float) -> _Proposal:
+        """The step improved by conjugate gradients with the exact Hessian."""
+        split = self.problem.network.split
+        stages = self.subproblem.stages
+
+        def hessian(vector: Array) -> Array:
+            return np.concatenate(hessian_product(self.problem, stages, self.costates, split(vector)))
+
+        gradient, first = np.concatenate(self.gradient[0]), np.concatenate(step.controls)
+        refined = refine_step(hessian, self.prepared.precondition, gradient, first, damping=damping)
+        return _Proposal(replace(step, controls=split(refined.step)), refined.predicted, refined.products)
 
 
-def _try_step(prepared: Prepared, damping: float) -> Step | None:
-    """A step, or None where the factorisation fails in floating point."""
-    try:
-        return prepared.step(damping, refinements=0)
-    except np.linalg.LinAlgError:
-        return None
+@dataclass(frozen=True, eq=False)
+class _Proposal:
+    """A step, the decrease of L_beta its model promises, and the Hessian products it took."""
+
+    step: Step
+    predicted: float
+    products: int = 0
 
 
-def _levenberg_marquardt(
-    lagrangian: AugmentedLagrangian, result: InnerResult, prepared: Prepared, gradient: tuple[Arrays, Arrays]
-) -> InnerResult:
+# Size of a correction over that of its step up to which the two are added (Transtrum and Sethna 2012, in our terms).
+_LARGEST_BEND = 0.375
+
+# Smallest ratio of actual to predicted decrease at which a step is taken.
+_MIN_GAIN = 1e-4
+
+
+def _levenberg_marquardt(local: _Linearisation, result: InnerResult) -> InnerResult:
     """Raise the damping until the better of the two trial points gains enough."""
-    point, damping, solves = result.point, result.damping, result.solves
+    damping, solves, products = result.damping, result.solves, result.products
     while not damping.exhausted:
         solves += 1
-        step = _try_step(prepared, damping.value)
-        if step is not None:
-            trial = _better_trial(lagrangian, point, step)
-            predicted = point.value - lagrangian.predicted_value(point, step)
-            actual = point.value - trial.value
-            if trial.is_finite and actual > 0 and actual > _MIN_GAIN * predicted:
-                accepted = damping.accepted(actual / predicted if predicted > 0 else 1.0)
-                return replace(result, point=trial, damping=accepted, steps=result.steps + 1, solves=solves)
+        proposal = local.propose(damping.value)
+        if proposal is not None:
+            products += proposal.products
+            trial = _better_trial(local.lagrangian, local.point, proposal)
+            if trial.is_finite and _gains(local, trial, _MIN_GAIN * proposal.predicted):
+                actual = local.point.value - trial.value
+                damping = damping.accepted(actual / proposal.predicted if proposal.predicted > 0 else 1.0)
+                done = replace(result, solves=solves, products=products, factor=_reusable(local, trial, proposal))
+                return replace(done, point=trial, damping=damping, steps=result.steps + 1)
         damping = damping.rejected()
-    if _has_kinks(lagrangian.problem):
-        return replace(result, solves=solves, stalled=True)
+    done = replace(result, solves=solves, products=products)
+    if has_kinks(local.problem):
+        return replace(done, stalled=True)
     # the damping holds controls back, not states: shorten the whole step instead
-    return _armijo(lagrangian, replace(result, solves=solves), prepared, gradient)
+    return _armijo(local, done)
 
 
-def _has_kinks(problem: TrainingProblem) -> bool:
+def _reuse(local: _Linearisation, result: InnerResult, factor: SecantFactor) -> InnerResult:
+    """The step -M^-1 g with an earlier factorisation and the gradient here; where it fails, the factor is dropped.
+
+    Close to where M was made this costs a fraction of a step and gains much of one (multi-step Levenberg-Marquardt;
+    Fan 2012; the secant updates are our addition).
+    """
+    point, gradient = local.point, np.concatenate(local.gradient[0])
+    factor = factor.moved(np.concatenate(point.controls), gradient)
+    step = -factor.solve(gradient)
+    controls = tuple(u + du for u, du in zip(point.controls, local.problem.network.split(step), strict=True))
+    with np.errstate(over="ignore", invalid="ignore"):
+        trial = local.lagrangian.at(controls, point.states)
+    if trial.is_finite and _gains(local, trial, -_GOOD_REUSE * 0.5 * float(gradient @ step)):
+        return replace(result, point=trial, reuses=result.reuses + 1, factor=factor if factor.uses else None)
+    return replace(result, factor=None)
+
+
+def _gains(local: _Linearisation, trial: Point, least: float) -> bool:
+    """Whether L_beta falls, and by how much at least; where rounding hides it, the gradient decides."""
+    actual = local.point.value - trial.value
+    if abs(actual) > ROUNDING * abs(local.point.value):
+        return actual > max(0.0, least)
+    after = _Linearisation.at(local.lagrangian, trial, Damping(local.subproblem.damping), local.method)
+    return after.stationarity < local.stationarity
+
+
+def _reusable(local: _Linearisation, trial: Point, proposal: _Proposal) -> SecantFactor | None:
+    """The factor of a step that its model foretold well, where every state is eliminated and making it took long."""
+    foretold = local.point.value - trial.value >= _FORETOLD * proposal.predicted
+    if local.method.second_order or not foretold or not local.lagrangian.is_reduced:
+        return None
+    if local.prepared.factor_share < _WORTH_REUSING:
+        return None
+    controls, gradient = np.concatenate(local.point.controls), np.concatenate(local.gradient[0])
+    return SecantFactor(local.prepared.precondition, controls, gradient, _REUSES)
+
+
+# Steps that a factorisation serves at most, what part of the promised decrease it takes to begin and to go on with it,
+# and what part of a step it must take to be worth a trial.
+_REUSES, _FORETOLD, _GOOD_REUSE, _WORTH_REUSING = 8, 0.1, 0.1, 0.5
+
+
+def has_kinks(problem: TrainingProblem) -> bool:
     """Whether a step may be no descent direction at any length; then crawling on costs more than a restart."""
     return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in problem.network.layers)
 
 
-def _better_trial(lagrangian: AugmentedLagrangian, point: Point, step: Step) -> Point:
+# The slack rollout is taken without a look at the linear trial where it gains this part of what the model promised.
+_GOOD_GAIN = 0.75
+
+
+def _better_trial(lagrangian: AugmentedLagrangian, point: Point, proposal: _Proposal) -> Point:
     """The slack rollout or the linear update, whichever has the lower L_beta."""
+    step = proposal.step
     controls = tuple(u + du for u, du in zip(point.controls, step.controls, strict=True))
     # overflow in a trial is no accident worth a warning: the point is rejected
     with np.errstate(over="ignore", invalid="ignore"):
         rolled = lagrangian.slack_rollout(controls, step.multipliers)
-        if all(np.isinf(beta) for beta in lagrangian.penalty):
+        is_good = rolled.is_finite and point.value - rolled.value >= _GOOD_GAIN * proposal.predicted
+        if is_good or lagrangian.is_reduced:
             return rolled
         linear = lagrangian.at(controls, tuple(x + dx for x, dx in zip(point.states, step.states, strict=True)))
     return linear if linear.is_finite and not rolled.value <= linear.value else rolled
@@ -346,13 +352,12 @@ def _better_trial(lagrangian: AugmentedLagrangian, point: Point, step: Step) -> 
 _ARMIJO_SLOPE, _ARMIJO_SHORTEST = 1e-4, 2.0**-30
 
 
-def _armijo(
-    lagrangian: AugmentedLagrangian, result: InnerResult, prepared: Prepared, gradient: tuple[Arrays, Arrays]
-) -> InnerResult:
+def _armijo(local: _Linearisation, result: InnerResult) -> InnerResult:
     """Backtrack along (du, dx) at fixed damping: the textbook alternative, slower here once beta has grown."""
-    point = result.point
-    step = _try_step(prepared, result.damping.value)
-    if step is None:
+    lagrangian, point, gradient = local.lagrangian, local.point, local.gradient
+    try:
+        step = local.prepared.step(result.damping.value, refinements=0)
+    except np.linalg.LinAlgError:
         return replace(result, damping=result.damping.rejected(), solves=result.solves + 1)
     slope = sum(float(np.vdot(g, d)) for g, d in zip(gradient[0], step.controls, strict=True))
     slope += sum(float(np.vdot(g, d)) for g, d in zip(gradient[1], step.states[1:], strict=True))

@@ -30,8 +30,9 @@ Arrays = tuple[Array, ...]
 
 INITIALISATIONS = ("auto", "standard", "xavier", "he", "orthogonal", "states")
 
-# "auto" starts from states below this ratio: standard tanh and sigmoid nets of up to a few layers are well above.
-_SIGNAL_ARRIVES = 0.15
+# "auto" starts from states where less of the signal arrives.  In smooth layers multiple shooting revives whatever is
+# above rounding, and ends at lower objectives from there (scripts/deep_suite.py); ReLU units that are dead stay dead.
+_SMOOTH_SIGNAL, _RELU_SIGNAL = 1e-15, 0.15
 
 # Slope of a smooth unit at its centre, in standard deviations of its projection.
 _GAIN = 2.0
@@ -69,7 +70,7 @@ def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) ->
     network = problem.network
     standard = network.init_controls(seed)
     if method == "auto":
-        fits = can_fit_states(network) and signal_ratio(problem, standard) < _SIGNAL_ARRIVES
+        fits = can_fit_states(network) and signal_ratio(problem, standard) < _least_signal(network)
         method = "states" if fits else "standard"
     if method == "standard":
         return standard
@@ -87,6 +88,11 @@ def signal_ratio(problem: TrainingProblem, controls: Arrays) -> float:
     states = problem.rollout(controls).states
     spread = [float(x.std(axis=0).mean()) for x in (states[0], states[-1])]
     return spread[1] / spread[0] if spread[0] > 0 else 1.0
+
+
+def _least_signal(network: Network) -> float:
+    has_kinks = any(isinstance(layer, Dense) and layer.activation == "relu" for layer in network.layers)
+    return _RELU_SIGNAL if has_kinks else _SMOOTH_SIGNAL
 
 
 def can_fit_states(network: Network) -> bool:

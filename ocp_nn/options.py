@@ -45,7 +45,7 @@ class Options:
     time_limit : float
         Seconds.
     penalty : "auto", float, or sequence of float
-        First beta, for all nodes or node by node; ``"auto"`` is 100 mean(y^2) max(1, N m / P).
+        First beta, for all nodes or node by node; ``"auto"`` is 1e4 mean(y^2).
     penalty_growth : float
         Factor by which a node's beta grows.
     violation_reduction : float
@@ -56,11 +56,15 @@ class Options:
         Multipliers are projected on [-bound, bound], the safeguard of the convergence theory
         (Birgin and Martinez 2014, algorithm 4.1), here times max(1, max|y|).
     damping : float
-        First Levenberg-Marquardt damping mu, relative to mean(y^2).
+        First Levenberg-Marquardt damping mu, relative to the mean diagonal entry of the Gauss-Newton matrix.
+    acceleration : bool
+        Add the second-order correction to Gauss-Newton steps (:mod:`ocp_nn.gauss_newton`).
     globalisation : str
         ``"levenberg-marquardt"`` or ``"armijo"``.
+    sample_start : bool
+        Begin on a sample of the data where there are many more samples than controls and no initial point is given.
     second_order : bool
-        Finish with truncated Newton-CG once the augmented Lagrangian has settled.
+        Finish in the controls alone, with exact Hessians where they pay, once the augmented Lagrangian has settled.
     max_restarts : int
         How often to start over, perturbed and with a smaller penalty, where the result is worse than the
         state-trajectory start.
@@ -89,8 +93,10 @@ class Options:
     violation_reduction: float = 0.25
     max_penalty: float = 1e10
     multiplier_bound: float = 1e6
-    damping: float = 1e-2
+    damping: float = 0.3
+    acceleration: bool = True
     globalisation: str = "levenberg-marquardt"
+    sample_start: bool = True
     second_order: bool = True
     max_restarts: int = 40
     form: str = "auto"

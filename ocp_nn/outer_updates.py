@@ -7,24 +7,35 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import AugmentedLagrangian, Damping, InnerResult, Point
+from .gauss_newton import Damping, InnerResult, Method, has_kinks
 from .initialise import can_fit_states, fit_states
+from .inner_problem import ROUNDING, AugmentedLagrangian, Point
 from .options import Options
 from .problem import TrainingProblem
-from .solver_state import SolverState
+from .solver_state import Finish, SolverState
 
 __all__ = [
+    "SAMPLE_PATIENCE",
+    "SETTLED_GAIN",
     "bounded_multipliers",
-    "first_damping",
+    "counted",
+    "first_finish",
     "first_penalty",
+    "follows",
     "has_settled",
+    "inner_method",
     "inner_steps",
     "inner_tolerance",
+    "mean_objective",
+    "next_finish",
+    "objective_of_rollout",
     "perturbed_start",
+    "projects",
     "raised_penalty",
-    "reference_objective",
     "rollout_objective",
     "safeguarded",
+    "sample_of",
+    "sample_options",
     "softened",
     "wants_restart",
     "was_fruitless",
@@ -33,10 +44,8 @@ __all__ = [
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
-# First penalty relative to mean(y^2): a defect of one unit costs what a hundred residuals of the target's own size do.
-# It is multiplied by N m / P where data outnumber the controls: softer states would bend to data that no controls can
-# follow (power-plant in scripts/bench.py: 1.1 s to within 5 % for three seeds instead of 3.3 s for one).
-_RELATIVE_PENALTY = 100.0
+# First penalty relative to mean(y^2): a defect of a hundredth costs what a residual of the target's own size does.
+_RELATIVE_PENALTY = 1e4
 
 # A restart divides the first penalty by ten and allows four times the inner steps: the states then move far from
 # the rollout before the defects close, which is what frees deep ReLU networks (scripts/deep_suite.py).
@@ -51,11 +60,31 @@ _FRUITLESS_RESTARTS, _FRUITFUL_GAIN = 3, 0.01
 # ||d_k|| below this fraction of the tolerance is closed.
 _CLOSED = 0.1
 
+# The sample start: samples per control and output, and at least; how many times as many there must be; most steps.
+_SAMPLE_PER_CONTROL, _LEAST_SAMPLE, _WORTH_SAMPLING, _SAMPLE_STEPS = 2.0, 1000, 4, 100
+
+# Iterations on a sample, after its states are eliminated, that may gain little on all data before it is left.
+SAMPLE_PATIENCE = 2
+
 # Size of a restart's perturbation, relative to standard weights.
 _PERTURBATION = 0.5
 
+# Steps with the exact Hessian in an outer iteration, and the work of a Hessian product in least-squares solves (it is a
+# fifth to a third of one in scripts/step_split.py).
+_NEWTON_STEPS, _PRODUCT = 2, 0.25
+
+# Gauss-Newton steps in an outer iteration of the finish.
+_FINISH_STEPS = 2
+
+# Stages up to which the finish of a smooth network projects the last control out.
+_SHALLOW = 3
+
+# Rollouts that explain nine tenths of the targets' variance are off every plateau: from there single shooting is as
+# good, and faster than waiting for the defects to close (scripts/deep_suite.py).
+_FOLLOWS = 0.1
+
 # Point and rollout agree within a percent, and an outer iteration gains no more than two: Newton-CG is faster then.
-_SETTLED_GAP, _SETTLED_GAIN = 0.01, 0.02
+_SETTLED_GAP, SETTLED_GAIN = 0.01, 0.02
 
 
 def first_penalty(problem: TrainingProblem, options: Options) -> tuple[float, ...]:
@@ -63,19 +92,13 @@ def first_penalty(problem: TrainingProblem, options: Options) -> tuple[float, ..
     inner = problem.num_stages - 1
     nodes = options.nodes(problem.num_stages)
     if isinstance(options.penalty, str):
-        data_per_control = problem.y.size / problem.network.num_controls
-        values = np.full(inner, _RELATIVE_PENALTY * _target_scale(problem) * max(1.0, data_per_control))
+        values = np.full(inner, _RELATIVE_PENALTY * _target_scale(problem))
     else:
         values = np.asarray(options.penalty, dtype=float)
     if values.ndim == 1 and len(values) != inner:
         raise ValueError(f"penalty needs one value or one for each of {inner} nodes, received {len(values)}")
     values = np.broadcast_to(values, (inner,))
     return tuple(float(beta) if k + 1 in nodes else np.inf for k, beta in enumerate(values))
-
-
-def first_damping(problem: TrainingProblem, options: Options) -> Damping:
-    """mu, in the target's own scale as the objective is."""
-    return Damping(options.damping * _target_scale(problem))
 
 
 def _target_scale(problem: TrainingProblem) -> float:
@@ -103,13 +126,62 @@ def bounded_multipliers(multipliers: Arrays, problem: TrainingProblem, options: 
     return tuple(np.clip(multiplier, -bound, bound) for multiplier in multipliers)
 
 
-def inner_tolerance(options: Options, outer: int, first: float) -> float:
-    """eps_t of outer iteration t, given the norm of its first gradient."""
+def inner_tolerance(options: Options, state: SolverState, first: float) -> float:
+    """eps_t of the next outer iteration, given the norm of its first gradient; in the finish, the solve's own."""
+    if state.finish is not None:
+        return options.tolerance * max(1.0, state.point.objective)
     if options.inner_accuracy == "relative":
         return options.inner_tolerance * first
     if options.inner_accuracy == "absolute":
-        return options.inner_tolerance * options.inner_decay**outer
+        return options.inner_tolerance * options.inner_decay**state.outer
     return 0.0
+
+
+def inner_method(state: SolverState, options: Options) -> Method:
+    """How the steps of the next outer iteration are made."""
+    return Method(
+        globalisation=options.globalisation,
+        acceleration=options.acceleration,
+        second_order=state.finish is not None and state.finish.prefers_second_order,
+        form=options.form,
+        max_memory=options.max_memory,
+    )
+
+
+def counted(state: SolverState, inner: InnerResult) -> dict[str, int]:
+    """The counts with the work of an outer iteration."""
+    second_order = state.finish is not None and state.finish.prefers_second_order
+    steps = "newton" if second_order else "gauss_newton"
+    return state.added(**{steps: inner.steps, "least_squares": inner.solves, "hessian_products": inner.products})
+
+
+def projects(problem: TrainingProblem, state: SolverState) -> bool:
+    """Whether the last control is projected out: in the finish, of shallow networks and of those with kinks.
+
+    On shallow ones that saves up to a third of the steps, and at kinks it goes on where other steps are stopped; smooth
+    deep ones it leads into worse valleys (sin2x 4x10, ReLU 20x8 and tanh 50x8 of scripts/bench.py).
+    """
+    return state.finish is not None and (problem.num_stages <= _SHALLOW or has_kinks(problem))
+
+
+def first_finish(state: SolverState, options: Options) -> Finish:
+    """The finish before its first step; backtracking along a line has no use for the exact Hessian."""
+    finish = Finish((state.damping, state.damping))
+    return finish if options.globalisation != "armijo" else replace(finish, gains=(finish.gains[0], -1.0))
+
+
+def next_finish(state: SolverState, inner: InnerResult, damping: Damping, objective: float) -> Finish | None:
+    """The finish after an iteration, by what that gained for its work."""
+    if state.finish is None:
+        return None
+    work = inner.solves + _PRODUCT * inner.products
+    if inner.stalled and inner.steps == 0:
+        gain = -1.0
+    elif inner.steps == 0:  # out of time
+        return state.finish
+    else:
+        gain = (state.rollout_objective - objective) / (work * objective) if objective > 0 else 0.0
+    return state.finish.after(gain, damping)
 
 
 def rollout_objective(problem: TrainingProblem, controls: Arrays) -> float:
@@ -119,9 +191,14 @@ def rollout_objective(problem: TrainingProblem, controls: Arrays) -> float:
     return objective if np.isfinite(objective) else np.inf
 
 
+def objective_of_rollout(problem: TrainingProblem, lagrangian: AugmentedLagrangian, point: Point) -> float:
+    """:func:`rollout_objective` of a point; known where that is a rollout."""
+    return point.objective if lagrangian.is_reduced else rollout_objective(problem, point.controls)
+
+
 def reference_objective(problem: TrainingProblem, options: Options) -> float:
     """J of the state-trajectory initialisation, by which a trap is recognised; infinite where there is none."""
-    if options.max_restarts == 0 or not can_fit_states(problem.network):
+    if not can_fit_states(problem.network):
         return np.inf
     return rollout_objective(problem, fit_states(problem, options.seed))
 
@@ -129,42 +206,76 @@ def reference_objective(problem: TrainingProblem, options: Options) -> float:
 def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
     """The point to start a subproblem from: the last one, or the best rollout where that has the lower L_beta."""
     point = lagrangian.again(state.point)
-    if point.value <= state.safeguard.objective:
+    if point.value <= state.safeguard.objective * (1.0 + ROUNDING):
         return point
     rollout = lagrangian.problem.rollout(state.safeguard.controls)
     return lagrangian.at(rollout.controls, rollout.states)
 
 
-def has_settled(state: SolverState, inner: InnerResult, objective: float, options: Options) -> bool:
-    """Whether the multipliers and penalties have done what they can: the second-order finish takes over.
+def has_settled(
+    problem: TrainingProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
+) -> bool:
+    """Whether the multipliers and penalties have done what they can: the finish takes over.
 
-    That is when no step was possible, or when the iteration gained little and the rollout agrees with the point, or
-    never will: defects within the tolerance, or penalties at their cap, may still add up along unstable stages.
+    That is when the best rollout follows the data, when no step was possible, or when the iteration gained little and
+    the rollout agrees with the point, or never will: defects within the tolerance, or penalties at their cap, may
+    still add up along unstable stages.
     """
+    if follows(problem, min(objective, state.safeguard.objective)):
+        return True
     if state.counts["restarts"] and state.outer - state.restart_outer < _RESTART_OUTER:
         return False
     agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * objective
     closed = inner.point.max_defect <= options.tolerance
     capped = all(beta >= options.max_penalty for beta in state.penalty)
-    gained_little = state.rollout_objective - objective <= _SETTLED_GAIN * objective
+    gained_little = state.rollout_objective - objective <= SETTLED_GAIN * objective
     return inner.stalled or (gained_little and (agrees or closed or capped))
 
 
-def wants_restart(state: SolverState, options: Options) -> bool:
+def follows(problem: TrainingProblem, objective: float) -> bool:
+    """Whether a rollout with this objective explains most of the targets' variance."""
+    return objective <= _FOLLOWS * mean_objective(problem)
+
+
+def sample_of(problem: TrainingProblem, options: Options) -> TrainingProblem | None:
+    """The problem on a random sample of the data, its weight decay in proportion; None where all are not many more."""
+    wanted = max(_LEAST_SAMPLE, round(_SAMPLE_PER_CONTROL * problem.network.num_controls / problem.network.num_outputs))
+    if not options.sample_start or problem.num_samples < _WORTH_SAMPLING * wanted:
+        return None
+    chosen = np.random.default_rng(options.seed).choice(problem.num_samples, wanted, replace=False)
+    rows = np.sort(chosen)
+    decay = problem.weight_decay * wanted / problem.num_samples
+    return TrainingProblem(problem.network, problem.x[rows], problem.y[rows], decay)
+
+
+def sample_options(options: Options) -> Options:
+    """The options of the loop on a sample."""
+    return replace(options, sample_start=False, max_restarts=0, max_steps=min(options.max_steps, _SAMPLE_STEPS))
+
+
+def mean_objective(problem: TrainingProblem) -> float:
+    """J of the constant predictor, weight decay left out."""
+    return 0.5 * float(np.sum((problem.y - problem.y.mean(axis=0)) ** 2))
+
+
+def wants_restart(problem: TrainingProblem, state: SolverState, options: Options) -> bool:
     """Whether the run has ended in a trap, or at a kink that second-order steps cannot leave."""
     if state.counts["restarts"] >= options.max_restarts:
         return False
     at_rest = state.is_stationary(options.tolerance) and state.point.max_defect <= options.tolerance
-    trapped = (state.settled or at_rest) and state.best.objective > state.reference
-    at_kink = state.newton is not None and state.newton.stalled and not state.is_stationary(options.tolerance)
-    return trapped or (at_kink and state.fruitless < _FRUITLESS_RESTARTS)
+    # smooth networks often leave a plateau by the finish; at a kink that takes long
+    settled = state.settled and (has_kinks(problem) or not options.second_order)
+    exhausted = state.finish is not None and state.finish.is_exhausted
+    if (at_rest or settled or exhausted) and not follows(problem, state.best.objective):
+        return state.best.objective > reference_objective(problem, options)
+    at_kink = state.finish is not None and state.finish.is_exhausted and not state.is_stationary(options.tolerance)
+    return at_kink and state.fruitless < _FRUITLESS_RESTARTS
 
 
 def perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
     """Controls to restart from: the best rollout's, or the first ones if that is no better than the mean, perturbed."""
     rng = np.random.default_rng([options.seed, state.counts["restarts"] + 1])
-    mean_objective = 0.5 * float(np.sum((problem.y - problem.y.mean(axis=0)) ** 2))
-    base = state.best.controls if state.best.objective < 0.9 * mean_objective else state.start
+    base = state.best.controls if state.best.objective < 0.9 * mean_objective(problem) else state.start
     return tuple(
         u + _PERTURBATION * rng.standard_normal(u.shape) / np.sqrt(layer.num_inputs)
         for layer, u in zip(problem.network.layers, base, strict=True)
@@ -177,7 +288,11 @@ def softened(problem: TrainingProblem, options: Options) -> Options:
 
 
 def inner_steps(state: SolverState, options: Options) -> int:
-    """Gauss-Newton steps allowed in the next outer iteration."""
+    """Steps allowed in the next outer iteration."""
+    if state.finish is not None and state.finish.prefers_second_order:
+        return _NEWTON_STEPS
+    if state.finish is not None:
+        return min(_FINISH_STEPS, options.max_inner)
     return options.max_inner * (_RESTART_PATIENCE if state.counts["restarts"] else 1)
 
 

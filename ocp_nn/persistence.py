@@ -3,11 +3,11 @@
 The file is NumPy's ``.npz`` (a zip of arrays with check sums), without pickle: reading one runs no code of the file.
 It is written beside its place and moved into it, so that a kill leaves the old file whole.
 
-Format 1
+Format 2
 --------
 ``meta`` is JSON text; numbers that are not finite are the strings "inf", "-inf" and "nan" there.  Its keys:
 
-* ``format``: "ocp_nn result"; ``version``: 1; ``versions``: of ocp_nn, Python and the packages that compute
+* ``format``: "ocp_nn result"; ``version``: 2; ``versions``: of ocp_nn, Python and the packages that compute
 * ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
   "function"}, the latter being ``casadi.Function.serialize()``; ``sizes``: the widths of x_0..x_K
 * ``features``, ``targets``: names; ``activation``: of the first layer, "" where that is symbolic
@@ -20,7 +20,7 @@ Arrays, with k counting stages from 0:
 * ``control_k``: vec([W b]) of stage k, columns stacked; ``x_mean``, ``x_scale``, ``y_mean``, ``y_scale``
 * ``history``: one row a record, the numeric columns of :class:`ocp_nn.Record` in order; ``history_phase``
 * with the problem: ``problem_x``, ``problem_y``; ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``
-* with the state: ``state_*``: point, multipliers, penalty, violation, best, safeguard, start and Newton controls
+* with the state: ``state_*``: point, multipliers, penalty, violation, best, safeguard and start
 
 What follows from these by computation (outputs, defects, adjoints) is not in the file; it is computed again on loading,
 in the same order, so a solve that goes on from a file gives the same bits as one that never stopped.
@@ -36,7 +36,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -47,14 +47,14 @@ from numpy.typing import NDArray
 from .atomic import atomic_write
 from .blas import limited_blas
 from .data.scaling import Scaler
-from .gauss_newton import AugmentedLagrangian, Damping
+from .gauss_newton import Damping
+from .inner_problem import AugmentedLagrangian
 from .model import Model
 from .network import Network
-from .newton import NewtonState, start_newton
 from .options import Options
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
-from .solver_state import Best, SolverState
+from .solver_state import Best, Finish, SolverState
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "LoadError", "load", "save"]
 
@@ -62,7 +62,7 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 Content = dict[str, Any]
 
-FORMAT, FORMAT_VERSION = "ocp_nn result", 1
+FORMAT, FORMAT_VERSION = "ocp_nn result", 2
 
 _PACKAGES = ("casadi", "numpy", "scipy")
 _NUMBERS = tuple(name for name in Record.columns() if name != "phase")
@@ -71,7 +71,7 @@ _RESULT_SCALARS = (
     "message", "objective", "rollout_objective", "max_defect", "stationarity", "seconds", "solver", "counts",
 )  # fmt: skip
 _STATE_SCALARS = (
-    "reference", "stationarity", "rollout_objective", "settled", "stalled", "restart_objective", "restart_outer",
+    "stationarity", "rollout_objective", "settled", "stalled", "restart_objective", "restart_outer",
     "fruitless", "outer", "counts",
 )  # fmt: skip
 
@@ -264,7 +264,7 @@ def _packed_state(state: SolverState) -> tuple[dict[str, Any], Content]:
     scalars = {name: getattr(state, name) for name in _STATE_SCALARS}
     scalars["damping"] = asdict(state.damping)
     scalars["best"], scalars["safeguard"] = state.best.objective, state.safeguard.objective
-    scalars["newton"] = None
+    scalars["finish"] = None if state.finish is None else asdict(state.finish)
     arrays = {
         "state_penalty": np.array(state.penalty),
         "state_violation": np.array(state.violation),
@@ -275,9 +275,6 @@ def _packed_state(state: SolverState) -> tuple[dict[str, Any], Content]:
         **_numbered("state_safeguard", state.safeguard.controls),
         **_numbered("state_start", state.start),
     }
-    if state.newton is not None:
-        scalars["newton"] = {name: getattr(state.newton, name) for name in ("radius", "products", "stalled")}
-        arrays["state_newton"] = state.newton.controls
     return scalars, arrays
 
 
@@ -358,11 +355,10 @@ def _unpacked_state(content: Content, problem: TrainingProblem, scalars: dict[st
     problem.check(Trajectory(controls, states))
     multipliers = _collect(content, "state_multiplier", inner)
     penalty = tuple(content["state_penalty"].tolist())
-    newton = scalars.pop("newton")
+    finish = scalars.pop("finish")
     # as in the solve: rounding may depend on the number of BLAS threads
     with limited_blas(problem), np.errstate(over="ignore", invalid="ignore"):
         point = AugmentedLagrangian(problem, multipliers, penalty).at(controls, states)
-        newton = None if newton is None else _unpacked_newton(problem, content["state_newton"], newton)
     return SolverState(
         point=point,
         multipliers=multipliers,
@@ -372,14 +368,14 @@ def _unpacked_state(content: Content, problem: TrainingProblem, scalars: dict[st
         best=Best(_collect(content, "state_best", stages), scalars.pop("best")),
         safeguard=Best(_collect(content, "state_safeguard", stages), scalars.pop("safeguard")),
         start=_collect(content, "state_start", stages),
-        newton=newton,
+        finish=None if finish is None else _unpacked_finish(finish),
         **scalars,
     )
 
 
-def _unpacked_newton(problem: TrainingProblem, controls: Array, scalars: dict[str, Any]) -> NewtonState:
-    fresh = start_newton(problem, controls, radius=scalars["radius"])
-    return replace(fresh, products=scalars["products"], stalled=scalars["stalled"])
+def _unpacked_finish(finish: dict[str, Any]) -> Finish:
+    damping, other = (Damping(**scalars) for scalars in finish["damping"])
+    return Finish((damping, other), tuple(finish["gains"]), finish["second_order"])
 
 
 def _collect(content: Content, name: str, numbers: range) -> Arrays:

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +75,15 @@ def solve(
     began = time.perf_counter() - earlier
     keeper = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_seconds)
     with limited_blas(problem):
-        state = init(problem, initial, options)
-        status = None if np.isfinite(state.best.objective) else Status.NON_FINITE
+        status = None
+        try:
+            state = init(problem, initial, options, deadline=deadline)
+        except KeyboardInterrupt:  # on the sample, and what that has found is lost
+            state, status = init(problem, initial, replace(options, sample_start=False)), Status.INTERRUPTED
         if isinstance(initial, SolverState):
             status = terminate(problem, state, options)
+        elif not np.isfinite(state.best.objective):
+            status = Status.NON_FINITE
         try:
             while status is None:
                 state = step(problem, state, options, deadline=deadline)
@@ -125,7 +131,7 @@ def _result(
     seconds: float,
 ) -> Result:
     if status is Status.CONVERGED:
-        trajectory = Trajectory(state.point.controls, state.point.states, _with_input_costate(problem, state))
+        trajectory = Trajectory(state.point.controls, state.point.states, _multipliers(problem, state))
     elif status is Status.NON_FINITE:
         trajectory = Trajectory(state.point.controls, state.point.states)
     else:
@@ -151,11 +157,14 @@ def _result(
     )
 
 
-def _with_input_costate(problem: TrainingProblem, state: SolverState) -> Arrays:
-    """lambda_0..lambda_{K-1}: the multipliers of the defects, preceded by the costate of the input."""
-    first = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)[0]
-    following = state.multipliers[0] if state.multipliers else state.point.outputs[-1] - problem.y
-    return (first.transpose_state(following), *state.multipliers)
+def _multipliers(problem: TrainingProblem, state: SolverState) -> Arrays:
+    """lambda_0..lambda_{K-1}: the multipliers of the nodes, back-propagated adjoints for the input and between them."""
+    stages = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)
+    costates = [state.point.outputs[-1] - problem.y]
+    for k in reversed(range(problem.num_stages)):
+        is_node = k > 0 and np.isfinite(state.penalty[k - 1])
+        costates.append(state.multipliers[k - 1] if is_node else stages[k].transpose_state(costates[-1]))
+    return tuple(reversed(costates[1:]))
 
 
 def _stationarity(problem: TrainingProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import Damping, Point
-from .newton import NewtonState
+from .gauss_newton import Damping
+from .inner_problem import Point
 from .result import Record
 
-__all__ = ["Best", "SolverState", "record"]
+__all__ = ["COUNTS", "Best", "Finish", "SolverState", "record"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
-_COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restarts")
+COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restarts", "sample_steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,52 @@ class Best:
     def better(self, other: Best) -> Best:
         """The one with the lower objective."""
         return other if other.objective < self.objective else self
+
+
+# What a least-squares solve must gain, relative to J, for Gauss-Newton not to ask what the exact Hessian can do.
+_WORTHWHILE = 1e-3
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The finish in the controls alone: which of two kinds of steps is taken, and what they gain for their work.
+
+    Gauss-Newton steps do better far from a solution, exact Hessians near one, and where the border is depends on the
+    problem.  So the kind that last gained more, relative to J and for its work, goes on.  Each has its own damping.
+
+    Attributes
+    ----------
+    damping : tuple of 2 Damping
+        Of Gauss-Newton and of second-order steps, to continue with.
+    gains : tuple of 2 floats
+        Their latest gains; negative where no step was possible.
+    second_order : bool
+        Whether the last steps were refined by the exact Hessian.
+    """
+
+    damping: tuple[Damping, Damping]
+    gains: tuple[float, float] = (np.inf, _WORTHWHILE)
+    second_order: bool = False
+
+    @property
+    def prefers_second_order(self) -> bool:
+        """Whether the next steps are to be refined by the exact Hessian."""
+        return self.gains[1] > self.gains[0]
+
+    @property
+    def next_damping(self) -> Damping:
+        return self.damping[self.prefers_second_order]
+
+    def after(self, gain: float, damping: Damping) -> Finish:
+        """What follows the preferred steps, given what they gained and the damping they ended with."""
+        if self.prefers_second_order:
+            return Finish((self.damping[0], damping), (self.gains[0], gain), True)
+        return Finish((damping, self.damping[1]), (gain, self.gains[1]), False)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether neither kind of step is possible any more."""
+        return max(self.gains) < 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +98,12 @@ class SolverState:
         The best rollout since the last restart: no subproblem starts above it.
     start : tuple of K arrays
         The controls the solve started from.
-    reference : float
-        J of the state-trajectory initialisation, untrained; infinite where there is none.
     stationarity : float
         2-norm of the gradient of the Lagrangian.
     rollout_objective : float
         J at the rollout of the point's controls.
-    newton : NewtonState or None
-        Set once the second-order finish has begun.
+    finish : Finish or None
+        Set once every state is eliminated for the finish.
     settled : bool
         Point and rollout agree and the objective has stopped falling.
     stalled : bool
@@ -70,7 +114,7 @@ class SolverState:
         Restarts in a row that hardly improved it.
     outer : int
     counts : dict
-        Work so far.
+        Work so far; ``sample_steps`` are least-squares problems of the sample start.
     """
 
     point: Point
@@ -81,22 +125,21 @@ class SolverState:
     best: Best
     safeguard: Best
     start: Arrays
-    reference: float = np.inf
     stationarity: float = np.inf
     rollout_objective: float = np.inf
-    newton: NewtonState | None = None
+    finish: Finish | None = None
     settled: bool = False
     stalled: bool = False
     restart_objective: float = np.inf
     restart_outer: int = 0
     fruitless: int = 0
     outer: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
     @property
     def phase(self) -> str:
         """What the last step did."""
-        if self.newton is not None:
+        if self.finish is not None and self.finish.second_order:
             return "second order"
         return "single shooting" if np.isinf(self.penalty).all() else "augmented Lagrangian"
 

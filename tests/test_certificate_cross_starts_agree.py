@@ -12,6 +12,7 @@ import pytest
 
 from ocp_nn import (
     Network,
+    Options,
     TrainingProblem,
     Trajectory,
     certify,
@@ -23,6 +24,9 @@ from ocp_nn import (
 )
 
 UCI = Path(__file__).parents[2] / "shared" / "data" / "uci"
+
+# multipliers are compared, which the default tolerance, relative to J, leaves at five digits
+FINE = Options(tolerance=1e-8)
 
 # weight decays that make the problems well posed
 DECAYS = {"diabetes": 30.0, "synthetic": 0.1, "yacht": 0.1, "energy": 1.0, "bostonHousing": 3.0}
@@ -67,14 +71,14 @@ def _assert_stayed(problem: TrainingProblem, before: Trajectory, after: Trajecto
 def test_each_stays_at_the_others_solution(name: str) -> None:
     problem = _problem(name)
     nlp = single_shooting(problem)
-    ours, theirs = solve(problem), solve_ipopt(nlp)
+    ours, theirs = solve(problem, options=FINE), solve_ipopt(nlp)
     assert ours.success, ours.message
     assert theirs.success, theirs.message
     assert certify(problem, ours.trajectory).passed(), str(certify(problem, ours.trajectory))
     assert certify(problem, theirs.trajectory).passed(), str(certify(problem, theirs.trajectory))
     for before, after in (
         (ours.trajectory, solve_ipopt(nlp, ours.trajectory)),
-        (theirs.trajectory, solve(problem, theirs.trajectory)),
+        (theirs.trajectory, solve(problem, theirs.trajectory, options=FINE)),
     ):
         assert after.success, after.message
         _assert_stayed(problem, before, after.trajectory)

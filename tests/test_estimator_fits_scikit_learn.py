@@ -93,15 +93,15 @@ def test_clone_and_pickle():
         clone(fitted).predict(X)
 
 
-@pytest.mark.parametrize("first", [3, 12, 30])
+@pytest.mark.parametrize("first", [3, 8, 15])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_warm_start_goes_on_bit_for_bit(first):
     settings = {"hidden_layer_sizes": (8, 8), "weight_decay": 0.03, "tol": 1e-12, "random_state": 3}
-    whole = OCPRegressor(**settings, max_iter=35).fit(X, Y)
+    whole = OCPRegressor(**settings, max_iter=20).fit(X, Y)
     part = OCPRegressor(**settings, max_iter=first, warm_start=True).fit(X, Y)
     assert part.n_iter_ == first
-    part = pickle.loads(pickle.dumps(part)).set_params(max_iter=35 - first).fit(X, Y)
-    assert part.n_iter_ == whole.n_iter_ == 35
+    part = pickle.loads(pickle.dumps(part)).set_params(max_iter=20 - first).fit(X, Y)
+    assert part.n_iter_ == whole.n_iter_ == 20
     for a, b in zip(part.trajectory_.controls, whole.trajectory_.controls, strict=True):
         np.testing.assert_array_equal(a, b)
     assert [r.objective for r in part.history_] == [r.objective for r in whole.history_]
@@ -140,8 +140,8 @@ def test_early_stopping_keeps_the_best_on_the_part_held_out():
 def test_restarts_keep_the_lowest_objective():
     settings = {"hidden_layer_sizes": (3, 3), "weight_decay": 0.01}
     y = np.sin(3 * X[:, 0])
-    seeds = [OCPRegressor(**settings, random_state=np.random.RandomState(7)).fit(X, y).result_.rollout_objective]
-    several = OCPRegressor(**settings, random_state=np.random.RandomState(7), n_restarts=4).fit(X, y)
+    seeds = [OCPRegressor(**settings, random_state=np.random.RandomState(8)).fit(X, y).result_.rollout_objective]
+    several = OCPRegressor(**settings, random_state=np.random.RandomState(8), n_restarts=4).fit(X, y)
     assert several.result_.rollout_objective < seeds[0] - 1e-3
 
 

@@ -7,14 +7,17 @@ differences of L_beta; the single-shooting step against the normal equations of 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from oracles import reduced_inverse
 from subproblems import DENSE, GENERIC, INF
 
 from ocp_nn import Network, TrainingProblem
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import AugmentedLagrangian, Damping, minimise
+from ocp_nn.gauss_newton import Damping, Method, _gains, _Linearisation, first_damping, minimise
+from ocp_nn.inner_problem import AugmentedLagrangian
 
 NETWORKS = {name: net for name, net in (DENSE | GENERIC).items() if net.num_stages > 1}
 SMOOTH = {name: net for name, net in NETWORKS.items() if name != "relu"}
@@ -133,18 +136,22 @@ def test_for_a_small_step_both_trial_points_keep_the_slacks_to_first_order(netwo
         assert np.abs(defect - slack).max() <= 20 * change**2 + 1e-13
 
 
-def run(lagrangian, point, **settings):
+def run(lagrangian, point, damping=1e-2, **settings):
     defaults = {"tolerance": lambda first: 0.0, "max_steps": 30}
-    return minimise(lagrangian, point, Damping(1e-2), **(defaults | settings))
+    return minimise(lagrangian, point, Damping(damping), **(defaults | settings))
 
 
-@pytest.mark.parametrize("globalisation", ["levenberg-marquardt", "armijo"])
+@pytest.mark.parametrize(
+    "method",
+    [Method(), Method(acceleration=False), Method(globalisation="armijo")],
+    ids=["accelerated", "plain", "armijo"],
+)
 @pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
-def test_every_step_decreases_the_augmented_lagrangian(penalty, globalisation):
+def test_every_step_decreases_the_augmented_lagrangian(penalty, method):
     lagrangian, point = lagrangian_and_point(Network.mlp([1, 4, 4, 1]), penalty, samples=20)
     values = [point.value]
     for count in range(1, 8):
-        result = run(lagrangian, point, max_steps=count, globalisation=globalisation)
+        result = run(lagrangian, point, max_steps=count, method=method)
         assert result.steps == count <= result.solves
         values.append(result.point.value)
     assert np.all(np.diff(values) < 0)
@@ -153,13 +160,32 @@ def test_every_step_decreases_the_augmented_lagrangian(penalty, globalisation):
 def test_armijo_walks_the_linear_step_alone():
     """One full step with a finite penalty is (u + du, x + dx), not the slack rollout."""
     lagrangian, point = lagrangian_and_point(Network.mlp([1, 4, 4, 1]), PENALTIES["finite"], samples=20)
-    damping = Damping(100.0)
-    step = prepare(lagrangian.subproblem(point, damping.value)).step(refinements=0)
-    result = minimise(
-        lagrangian, point, damping, tolerance=lambda first: 0.0, max_steps=1, globalisation="armijo", form="dual"
-    )
+    step = prepare(lagrangian.subproblem(point, 100.0)).step(refinements=0)
+    result = run(lagrangian, point, 100.0, max_steps=1, method=Method(globalisation="armijo", form="dual"))
     for before, change, after in zip(point.states, step.states, result.point.states, strict=True):
         np.testing.assert_allclose(after, before + change, atol=1e-9)
+
+
+@pytest.mark.parametrize("acceleration", [True, False])
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+def test_the_accelerated_step_is_the_corrected_one(penalty, acceleration):
+    """From a rollout without multipliers, where states move no further than controls move them."""
+    lagrangian, _ = lagrangian_and_point(Network.mlp([1, 4, 4, 1]), penalty, samples=20)
+    lagrangian = replace(lagrangian, multipliers=tuple(map(np.zeros_like, lagrangian.multipliers)))
+    rollout = lagrangian.problem.rollout(lagrangian.problem.network.init_controls(0))
+    point = lagrangian.at(rollout.controls, rollout.states)
+    prepared = prepare(lagrangian.subproblem(point, 10.0), "dual")
+    plain = prepared.step(refinements=0)
+    corrected = prepared.corrected(plain, 0.375)
+    assert corrected is not plain
+    step = corrected if acceleration else plain
+    linear = moved(lagrangian, point, step.controls, step.states, 1.0)
+    trials = [lagrangian.slack_rollout(linear.controls, step.multipliers), linear]
+    assert 0 < trials[0].value < trials[1].value or np.isinf(penalty[:2]).all()
+    result = run(lagrangian, point, 10.0, max_steps=1, method=Method(acceleration=acceleration, form="dual"))
+    for kind in ("controls", "states"):
+        for found, expected in zip(getattr(result.point, kind), getattr(trials[0], kind), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("relative", [1e-1, 1e-4])
@@ -183,6 +209,59 @@ def test_no_step_begins_after_the_deadline():
     lagrangian, point = lagrangian_and_point(Network.mlp([1, 4, 1]), PENALTIES["finite"])
     result = run(lagrangian, point, deadline=time.perf_counter() - 1.0)
     assert result.steps == 0 and result.point is point and not result.stalled
+
+
+def shifted(lagrangian, point, length):
+    """The point with its controls moved in a fixed random direction, all states rolled out."""
+    rng = np.random.default_rng(0)
+    controls = tuple(u + length * rng.standard_normal(u.shape) for u in point.controls)
+    return lagrangian.at(controls, point.states)
+
+
+@pytest.fixture(scope="module")
+def at_rest():
+    """A reduced L_beta and a stationary point of it, where residuals of a thousand make rounding large."""
+    network = Network.mlp([1, 3, 1])
+    rng = np.random.default_rng(0)
+    problem = TrainingProblem(network, rng.standard_normal((20, 1)), 1e3 * rng.standard_normal((20, 1)), 1e3)
+    controls = network.init_controls(0)
+    lagrangian = AugmentedLagrangian(problem, (np.zeros((20, 3)),), (INF,))
+    found = run(lagrangian, lagrangian.at(controls, problem.rollout(controls).states), 1e3, max_steps=200)
+    assert found.stationarity < 1e-6
+    return lagrangian, found.point
+
+
+def gains(lagrangian, before, after, least=0.0):
+    return _gains(_Linearisation.at(lagrangian, before, Damping(1.0), Method()), after, least)
+
+
+def test_where_rounding_hides_the_decrease_the_gradient_decides(at_rest):
+    lagrangian, rest = at_rest
+    near, nearer = (shifted(lagrangian, rest, length) for length in (3e-7, 1e-7))
+    assert abs(near.value - nearer.value) <= 1e-13 * near.value
+    assert gains(lagrangian, near, nearer) and not gains(lagrangian, nearer, near)
+    assert not gains(lagrangian, near, near)
+    result = run(lagrangian, near, 1e3, max_steps=1)
+    assert result.steps == 1 and result.stationarity < 0.5 * run(lagrangian, near, max_steps=0).stationarity
+
+
+def test_where_rounding_hides_nothing_the_value_decides(at_rest):
+    """Also against the gradient: at a saddle there is none."""
+    lagrangian, rest = at_rest
+    far, farther = (shifted(lagrangian, rest, length) for length in (0.01, 0.02))
+    decrease = farther.value - far.value
+    assert decrease > 1e-10 * far.value
+    assert gains(lagrangian, farther, far, least=0.99 * decrease) and not gains(lagrangian, far, farther)
+    assert not gains(lagrangian, farther, far, least=1.01 * decrease)
+    network, y = lagrangian.problem.network, lagrangian.problem.y
+    centred = TrainingProblem(network, lagrangian.problem.x, y - y.mean(axis=0), 1.0)
+    reduced = AugmentedLagrangian(centred, lagrangian.multipliers, (INF,))
+    saddle, start = (
+        reduced.at(controls, rest.states) for controls in (tuple(map(np.zeros_like, rest.controls)), rest.controls)
+    )
+    lower = run(reduced, start, 1e3, max_steps=3)
+    assert run(reduced, saddle, max_steps=0).stationarity < 1e-9 < lower.stationarity
+    assert lower.point.value < 0.999 * saddle.value and gains(reduced, saddle, lower.point)
 
 
 def test_a_minimum_to_rounding_is_reported_as_stalled():
@@ -213,6 +292,28 @@ def test_damping_falls_after_good_steps_and_rises_ever_faster_after_bad_ones():
     assert Damping(2 * Damping.LARGEST).exhausted and not damping.exhausted
 
 
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_first_damping_is_relative_to_the_mean_diagonal_of_the_gauss_newton_matrix(network, penalty):
+    lagrangian, point = lagrangian_and_point(network, penalty)
+    subproblem = lagrangian.subproblem(point, damping=0.7)
+    normal = np.linalg.inv(reduced_inverse(subproblem))
+    expected = np.mean(np.diag(normal)) - subproblem.ridge
+    for relative in (1.0, 1e-3):
+        assert first_damping(lagrangian, point, relative).value == pytest.approx(relative * expected, rel=1e-6)
+
+
+def test_without_curvature_the_first_damping_is_absolute():
+    """A dead ReLU layer in front of a zero one, no bias that moves: every derivative in the first control is zero."""
+    network = Network.mlp([1, 2, 1], "relu")
+    problem = TrainingProblem(network, np.full((4, 1), 1e200), np.ones((4, 1)))
+    controls = tuple(1e200 * np.ones(layer.num_controls) for layer in network.layers)
+    lagrangian = AugmentedLagrangian(problem, (np.zeros((4, 2)),), (INF,))
+    with np.errstate(over="ignore", invalid="ignore"):
+        point = lagrangian.at(controls, problem.rollout(controls).states)
+        assert first_damping(lagrangian, point, 0.3).value == 0.3
+
+
 @pytest.mark.parametrize("form", ["dual", "primal"])
 def test_trial_points_that_overflow_are_rejected(form):
     """Softplus layers multiply: the undamped step overshoots beyond floating point, a shorter one is found."""
@@ -222,6 +323,6 @@ def test_trial_points_that_overflow_are_rejected(form):
     controls = tuple(1e-3 * u for u in network.init_controls(0))
     lagrangian = AugmentedLagrangian(problem, tuple(np.zeros((6, 3)) for _ in range(4)), (INF,) * 4)
     point = lagrangian.at(controls, problem.rollout(controls).states)
-    result = run(lagrangian, point, max_steps=3, form=form)
+    result = run(lagrangian, point, max_steps=3, method=Method(form=form))
     assert result.point.is_finite
     assert result.point.value <= point.value

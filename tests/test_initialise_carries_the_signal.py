@@ -113,13 +113,36 @@ def test_the_kinks_of_the_first_layer_lie_among_the_data(inputs):
 
 
 @pytest.mark.parametrize(
-    ("activation", "depth", "expected"),
-    [("tanh", 2, "standard"), ("sigmoid", 10, "states"), ("sigmoid", 40, "states"), ("tanh", 4, "standard")],
+    ("activation", "depth", "least", "most", "expected"),
+    [
+        ("tanh", 2, 0.15, 1.0, "standard"),
+        ("tanh", 40, 1e-15, 0.15, "standard"),
+        ("softplus", 20, 1e-15, 0.15, "standard"),
+        ("sigmoid", 4, 1e-15, 0.15, "standard"),
+        ("sigmoid", 15, 1e-15, 0.15, "standard"),
+        ("sigmoid", 40, 0.0, 1e-15, "states"),
+        ("relu", 1, 0.15, 1.0, "standard"),
+        ("relu", 2, 1e-15, 0.15, "states"),
+        ("relu", 40, 0.0, 1e-15, "states"),
+    ],
 )
-def test_auto_takes_states_where_the_signal_is_lost(activation, depth, expected):
+def test_auto_takes_states_where_the_signal_is_lost(activation, depth, least, most, expected):
+    """In smooth layers that is at rounding, in ReLU layers, which may be dead, much earlier."""
     problem = deep(activation, depth)
+    assert least <= signal_ratio(problem, initialise(problem, "standard", 0)) < most
     chosen = np.concatenate(initialise(problem, "auto", 0))
     np.testing.assert_array_equal(chosen, np.concatenate(initialise(problem, expected, 0)))
+
+
+def test_one_relu_layer_among_smooth_ones_has_kinks():
+    """The layers of the network decide, not its first one alone."""
+    smooth = deep("sigmoid", 10)
+    layers = list(smooth.network.layers)
+    mixed = problem_of(Network([*layers[:5], Dense(6, 6, "relu"), *layers[5:]]))
+    assert 1e-15 < signal_ratio(mixed, initialise(mixed, "standard", 0)) < 0.15
+    for problem, expected in ((smooth, "standard"), (mixed, "states")):
+        chosen, right = (np.concatenate(initialise(problem, method, 0)) for method in ("auto", expected))
+        np.testing.assert_array_equal(chosen, right)
 
 
 def test_the_signal_ratio_is_one_for_a_network_that_copies_its_input():

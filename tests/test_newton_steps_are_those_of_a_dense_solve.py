@@ -1,93 +1,167 @@
-"""Truncated Newton-CG finds the dense solution where there is one, and safe steps where there is none."""
+"""Second-order steps are those of a dense solve, cut short as promised, and of a Hessian that is the problem's own.
+
+Conjugate gradients after j products minimise the model over the Krylov space of (M^-1 (H + mu I), M^-1 g) of dimension
+j: the oracle builds that space and solves the projected system.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
 
 from ocp_nn import Network, TrainingProblem
-from ocp_nn.curvature import reduced_hessian
-from ocp_nn.newton import newton_step, start_newton, truncated_newton_step
+from ocp_nn import gauss_newton as gauss_newton_module
+from ocp_nn.curvature import hessian_product, reduced_hessian
+from ocp_nn.forward_dp import prepare
+from ocp_nn.gauss_newton import Damping, Method, minimise
+from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.newton import refine_step
 
-INDEFINITE = {"convex": (0.1, 20.0), "indefinite": (-5.0, 20.0), "concave": (-9.0, -1.0)}
+SPECTRA = {"convex": (0.1, 20.0), "indefinite": (-5.0, 20.0), "concave": (-9.0, -1.0)}
+DAMPING = 0.3
 
 
-def quadratic(lowest, highest, size=12, seed=0):
-    """A symmetric H with the given extreme eigenvalues, a positive definite preconditioner, and a gradient."""
+def quadratic(spectrum, size=12, seed=0):
+    """A symmetric H with the given extreme eigenvalues, a positive definite M, and a gradient."""
     rng = np.random.default_rng(seed)
     basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    hessian = basis @ np.diag(np.linspace(lowest, highest, size)) @ basis.T
+    hessian = basis @ np.diag(np.linspace(*spectrum, size)) @ basis.T
     factor = rng.standard_normal((size, size))
     return hessian, factor @ factor.T / size + np.eye(size), rng.standard_normal(size)
 
 
-def solve(hessian, metric, gradient, radius, **settings):
-    options = {"accuracy": 1e-13, "max_products": 200} | settings
-    return truncated_newton_step(
-        lambda v: hessian @ v, lambda v: np.linalg.solve(metric, v), gradient, radius, **options
-    )
+def refine(hessian, metric, gradient, **settings):
+    """The step, with a Hessian that counts its products."""
+    products = []
+
+    def product(v):
+        products.append(v)
+        return hessian @ v
+
+    first = -np.linalg.solve(metric, gradient)
+    options = {"damping": DAMPING, "accuracy": 1e-13, "max_products": 200} | settings
+    refined = refine_step(product, lambda v: np.linalg.solve(metric, v), gradient, first, **options)
+    assert refined.products == len(products)
+    return refined
 
 
-def model(hessian, gradient, step):
-    return float(gradient @ step + 0.5 * step @ hessian @ step)
+def decrease(hessian, gradient, step):
+    """Of the model g's + 1/2 s'Hs, without damping."""
+    return -float(gradient @ step + 0.5 * step @ hessian @ step)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_convex_with_room_is_the_newton_step(seed):
-    hessian, metric, gradient = quadratic(0.1, 20.0, seed=seed)
-    result = solve(hessian, metric, gradient, radius=1e6)
-    expected = -np.linalg.solve(hessian, gradient)
-    np.testing.assert_allclose(result.step, expected, rtol=1e-7, atol=1e-9)
-    assert not result.on_boundary
-    assert result.predicted == pytest.approx(-model(hessian, gradient, expected), rel=1e-9)
+def krylov_basis(hessian, metric, gradient, dimension, damping=DAMPING):
+    """An orthonormal basis of span{M^-1 g, ..., (M^-1 (H + mu I))^(dimension - 1) M^-1 g}."""
+    columns = []
+    vector = np.linalg.solve(metric, gradient)
+    for _ in range(dimension):
+        for _ in range(2):
+            for column in columns:
+                vector = vector - (column @ vector) * column
+        columns.append(vector / np.linalg.norm(vector))
+        vector = np.linalg.solve(metric, hessian @ columns[-1] + damping * columns[-1])
+    return np.array(columns).reshape(dimension, len(gradient)).T
+
+
+def projected(hessian, metric, gradient, dimension):
+    """(H + mu I in the Krylov space, the minimiser of the damped model there)."""
+    basis = krylov_basis(hessian, metric, gradient, dimension)
+    matrix = basis.T @ (hessian + DAMPING * np.eye(len(gradient))) @ basis
+    return matrix, -basis @ np.linalg.solve(matrix, basis.T @ gradient)
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.3, 50.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_positive_definite_and_accurate_is_the_dense_solution(seed, damping):
+    hessian, metric, gradient = quadratic(SPECTRA["convex"], seed=seed)
+    refined = refine(hessian, metric, gradient, damping=damping)
+    expected = -np.linalg.solve(hessian + damping * np.eye(12), gradient)
+    np.testing.assert_allclose(refined.step, expected, rtol=1e-7, atol=1e-9)
+    assert refined.predicted == pytest.approx(decrease(hessian, gradient, expected), rel=1e-9)
+
+
+def test_an_indefinite_hessian_that_the_damping_makes_definite_is_solved_too():
+    hessian, metric, gradient = quadratic(SPECTRA["indefinite"])
+    refined = refine(hessian, metric, gradient, damping=6.0)
+    np.testing.assert_allclose(refined.step, -np.linalg.solve(hessian + 6.0 * np.eye(12), gradient), rtol=1e-7)
 
 
 def test_the_exact_preconditioner_needs_one_product():
-    hessian, _, gradient = quadratic(0.1, 20.0)
-    assert solve(hessian, hessian, gradient, radius=1e6, accuracy=1e-8).products == 1
+    hessian, _, gradient = quadratic(SPECTRA["convex"])
+    assert refine(hessian, hessian + DAMPING * np.eye(12), gradient, accuracy=1e-8).products == 1
 
 
-@pytest.mark.parametrize("radius", [1e-3, 0.1, 10.0])
-@pytest.mark.parametrize("spectrum", INDEFINITE.values(), ids=INDEFINITE)
-def test_steps_stay_in_the_region_and_beat_the_cauchy_point(spectrum, radius):
-    hessian, metric, gradient = quadratic(*spectrum)
-    result = solve(hessian, metric, gradient, radius)
-    length = float(np.sqrt(result.step @ metric @ result.step))
-    assert length <= radius * (1 + 1e-9)
-    assert result.on_boundary == (length >= radius * (1 - 1e-9))
-    assert result.predicted == pytest.approx(-model(hessian, gradient, result.step), rel=1e-8)
-    assert result.predicted >= cauchy_decrease(hessian, metric, gradient, radius) * (1 - 1e-6)
+@pytest.mark.parametrize("max_products", [0, 1, 2, 5, 9])
+def test_no_more_products_than_allowed_and_the_best_step_they_give(max_products):
+    hessian, metric, gradient = quadratic(SPECTRA["convex"])
+    refined = refine(hessian, metric, gradient, max_products=max_products)
+    assert refined.products == max_products
+    best = projected(hessian, metric, gradient, max_products)[1] if max_products else np.zeros(12)
+    np.testing.assert_allclose(refined.step, best, rtol=1e-7, atol=1e-9)
+    assert refined.predicted == pytest.approx(decrease(hessian, gradient, best), rel=1e-9)
 
 
-def cauchy_decrease(hessian, metric, gradient, radius):
-    steepest = -np.linalg.solve(metric, gradient)
-    longest = radius / float(np.sqrt(steepest @ metric @ steepest))
-    best = minimize_scalar(
-        lambda t: model(hessian, gradient, t * steepest),
-        bounds=(0.0, longest),
-        method="bounded",
-        options={"xatol": 1e-12 * longest},
-    )
-    return max(-float(best.fun), -model(hessian, gradient, longest * steepest))
+@pytest.mark.parametrize("seed", range(6))
+def test_negative_curvature_ends_with_the_best_step_before_it(seed):
+    """The first Krylov space on which H + mu I is not definite has the dimension of the products made."""
+    hessian, metric, gradient = quadratic(SPECTRA["indefinite"], seed=seed)
+    refined = refine(hessian, metric, gradient)
+    assert refined.products >= 2
+    assert np.linalg.eigvalsh(projected(hessian, metric, gradient, refined.products)[0])[0] <= 0
+    before, best = projected(hessian, metric, gradient, refined.products - 1)
+    assert np.linalg.eigvalsh(before)[0] > 0
+    np.testing.assert_allclose(refined.step, best, rtol=1e-6, atol=1e-9)
+    assert refined.predicted == pytest.approx(decrease(hessian, gradient, best), rel=1e-8)
 
 
-@pytest.mark.parametrize("spectrum", [INDEFINITE["indefinite"], INDEFINITE["concave"]])
-def test_negative_curvature_is_followed_to_the_boundary(spectrum):
-    hessian, metric, gradient = quadratic(*spectrum)
-    assert solve(hessian, metric, gradient, radius=1e3).on_boundary
+def test_negative_curvature_in_the_first_round_leaves_the_levenberg_marquardt_step():
+    hessian, metric, gradient = quadratic(SPECTRA["concave"])
+    refined = refine(hessian, metric, gradient)
+    first = -np.linalg.solve(metric, gradient)
+    np.testing.assert_array_equal(refined.step, first)
+    assert refined.products == 1
+    assert refined.predicted == pytest.approx(decrease(hessian, gradient, first), rel=1e-12)
+    assert refined.predicted > -gradient @ first
 
 
-def test_a_looser_accuracy_takes_fewer_products():
-    hessian, metric, gradient = quadratic(0.1, 20.0)
-    loose, tight = (solve(hessian, metric, gradient, 1e6, accuracy=a) for a in (0.1, 1e-10))
-    assert loose.products < tight.products
-    residual = gradient + hessian @ loose.step
-    norm = [float(np.sqrt(v @ np.linalg.solve(metric, v))) for v in (residual, gradient)]
-    assert norm[0] <= 0.1 * norm[1]
-    assert solve(hessian, metric, gradient, 1e6, max_products=3).products == 3
+def test_products_that_are_not_finite_leave_the_levenberg_marquardt_step_and_half_its_slope():
+    _, metric, gradient = quadratic(SPECTRA["convex"])
+    refined = refine(np.full((12, 12), np.nan), metric, gradient)
+    first = -np.linalg.solve(metric, gradient)
+    np.testing.assert_array_equal(refined.step, first)
+    assert refined.predicted == pytest.approx(-0.5 * gradient @ first, rel=1e-12)
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 1e-2, 1e-6])
+def test_the_residual_is_as_small_as_asked_and_was_not_before(accuracy):
+    hessian, metric, gradient = quadratic(SPECTRA["convex"])
+    refined = refine(hessian, metric, gradient, accuracy=accuracy)
+    before = refine(hessian, metric, gradient, accuracy=accuracy, max_products=refined.products - 1)
+    norms = []
+    for step in (refined.step, before.step, np.zeros(12)):
+        residual = gradient + hessian @ step + DAMPING * step
+        norms.append(float(np.sqrt(residual @ np.linalg.solve(metric, residual))))
+    assert norms[0] <= accuracy * norms[2] < norms[1]
+
+
+@pytest.mark.parametrize(("size", "accuracy"), [(1e4, 0.5), (0.25, 0.5), (1e-2, 0.1), (1e-8, 1e-4)])
+def test_steps_become_more_accurate_as_the_gradient_falls(size, accuracy):
+    hessian, metric, gradient = quadratic(SPECTRA["convex"])
+    gradient = size * gradient / np.linalg.norm(gradient)
+    default, asked = (refine(hessian, metric, gradient, accuracy=a) for a in (None, accuracy * (1 - 1e-12)))
+    np.testing.assert_array_equal(default.step, asked.step)
+    assert default.products == asked.products
+
+
+def test_a_gradient_of_zero_takes_no_product():
+    hessian, metric, _ = quadratic(SPECTRA["convex"])
+    refined = refine(hessian, metric, np.zeros(12))
+    assert refined.products == 0 == refined.predicted and not refined.step.any()
+
+
+# ---- on training problems
 
 
 def problem_of(weight_decay=0.05, activation="tanh"):
@@ -96,55 +170,86 @@ def problem_of(weight_decay=0.05, activation="tanh"):
     return TrainingProblem(Network.mlp([1, 4, 3, 1], activation), x, np.sin(2 * x), weight_decay)
 
 
-def iterates(problem, seed, count):
-    states = [start_newton(problem, np.concatenate(problem.network.init_controls(seed)))]
-    while len(states) <= count and not states[-1].stalled:
-        states.append(newton_step(problem, states[-1]))
-    return states
+def reduced(problem, controls):
+    """L_beta with every state eliminated, and its point at these controls."""
+    inner = problem.num_stages - 1
+    zeros = tuple(np.zeros_like(s) for s in problem.rollout(controls).states[1:])
+    lagrangian = AugmentedLagrangian(problem, zeros, (np.inf,) * inner)
+    return lagrangian, lagrangian.at(tuple(controls), problem.rollout(controls).states)
+
+
+def run(problem, controls, damping, max_steps, **settings):
+    method = Method(**({"second_order": True} | settings))
+    return minimise(
+        *reduced(problem, controls), Damping(damping), tolerance=lambda _: 0.0, max_steps=max_steps, method=method
+    )
+
+
+@pytest.mark.parametrize("form", ["dual", "primal"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus"])
+def test_the_exact_hessian_with_forward_dp_before_it_gives_the_dense_solution(activation, form):
+    problem = problem_of(activation=activation)
+    controls = run(problem, problem.network.init_controls(1), 0.1, 10).point.controls
+    lagrangian, point = reduced(problem, controls)
+    damping = 2.0
+    subproblem = lagrangian.subproblem(point, damping)
+    prepared = prepare(subproblem, form)
+    gradient = np.concatenate(lagrangian.gradient(point, subproblem)[0])
+    costates = problem.adjoints(problem.rollout(controls)).costates
+    split = problem.network.split
+
+    def hessian(v):
+        return np.concatenate(hessian_product(problem, subproblem.stages, costates, split(v)))
+
+    first = np.concatenate(prepared.step().controls)
+    refined = refine_step(hessian, prepared.precondition, gradient, first, damping=damping, accuracy=1e-12)
+    dense = reduced_hessian(problem, controls)
+    damped = dense + damping * np.eye(len(dense))
+    assert np.linalg.eigvalsh(damped)[0] > 0
+    expected = -np.linalg.solve(damped, gradient)
+    assert np.linalg.norm(expected - first) > 1e-2 * np.linalg.norm(expected)
+    np.testing.assert_allclose(refined.step, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    assert refined.predicted == pytest.approx(decrease(dense, gradient, expected), rel=1e-8)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus"])
-def test_every_iterate_is_feasible_monotone_and_what_it_says(activation):
+def test_second_order_steps_only_decrease_and_their_products_are_counted(activation, monkeypatch):
+    calls = []
+    original = gauss_newton_module.hessian_product
+    monkeypatch.setattr(gauss_newton_module, "hessian_product", lambda *a: calls.append(1) or original(*a))
     problem = problem_of(activation=activation)
-    states = iterates(problem, 1, 25)
-    assert np.all(np.diff([s.objective for s in states]) <= 1e-12 * states[0].objective)
-    assert states[-1].objective < 0.9 * states[0].objective
-    for state in states[::6]:
-        trajectory = problem.rollout(problem.network.split(state.controls))
-        assert state.objective == pytest.approx(problem.objective(trajectory), rel=1e-13)
-        np.testing.assert_allclose(state.gradient, np.concatenate(problem.adjoints(trajectory).gradient), atol=1e-10)
-    assert [s.products for s in states] == sorted(s.products for s in states)
+    start = problem.network.init_controls(1)
+    values = [problem.objective(problem.rollout(start))]
+    for count in (1, 5, 10, 25):
+        calls.clear()
+        result = run(problem, start, 0.1, count)
+        assert result.steps == count and result.products == len(calls) >= count
+        assert result.point.value == pytest.approx(problem.objective(problem.rollout(result.point.controls)), rel=1e-13)
+        values.append(result.point.value)
+    assert np.all(np.diff(values) <= 1e-12 * values[0]) and values[-1] < 0.9 * values[0]
+
+
+def near_a_minimiser(problem, seed):
+    """Controls a little off a stationary point."""
+    found = run(problem, problem.network.init_controls(seed), 0.1, 200)
+    assert found.stationarity < 1e-12
+    rng = np.random.default_rng(seed)
+    return tuple(u + 1e-4 * rng.standard_normal(u.shape) for u in found.point.controls)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_convergence_is_superlinear_to_a_minimiser(seed):
-    """With the forcing min(0.1, sqrt ||g||) a gradient is the 1.5th power of the one before, or better, in the end."""
+    """With the forcing min(1/2, sqrt ||g||) a gradient is the 1.5th power of the one before, or better."""
     problem = problem_of()
-    states = iterates(problem, seed, 200)
-    norms = np.array([np.linalg.norm(s.gradient) for s in states])
-    assert norms.min() < 1e-10
-    last = int(np.argmax(norms < 1e-6))
-    assert norms[last + 1] <= 10 * norms[last] ** 1.5 + 1e-12
-    hessian = reduced_hessian(problem, problem.network.split(states[int(norms.argmin())].controls))
-    assert np.linalg.eigvalsh(hessian)[0] > 0
-
-
-def test_a_rejected_step_changes_the_region_alone():
-    problem = problem_of()
-    start = np.concatenate(problem.network.init_controls(0))
-    state = start_newton(problem, start, radius=1e6)
-    after = newton_step(problem, state)
-    assert after.radius < state.radius
-    np.testing.assert_array_equal(after.controls, start)
-    assert after.objective == state.objective
-    # the preconditioner belongs to the point, so it is not computed again
-    assert newton_step(problem, after).products > after.products and after.precondition is not None
-
-
-def test_a_region_at_rounding_level_is_reported_as_stalled():
-    problem = problem_of()
-    state = iterates(problem, 0, 3)[-1]
-    assert newton_step(problem, replace(state, radius=1e-13)).stalled
+    start = near_a_minimiser(problem, seed)
+    results = [run(problem, start, 1e-9, count) for count in range(5)]
+    norms = [result.stationarity for result in results]
+    assert norms[0] > 1e-2 and norms[-1] < 1e-8
+    assert all(after <= 10 * before**1.5 for before, after in pairwise(norms))
+    assert np.linalg.eigvalsh(reduced_hessian(problem, results[-1].point.controls))[0] > 0
+    # the same steps without the exact Hessian are linear
+    plain = run(problem, start, 1e-9, 4, second_order=False)
+    assert plain.products == 0 and plain.stationarity > 1e3 * norms[-1]
 
 
 @pytest.mark.parametrize("form", ["dual", "primal"])
@@ -153,8 +258,8 @@ def test_without_weight_decay_the_preconditioner_stays_definite(form):
     network = Network.mlp([1, 2, 1])
     x = np.linspace(-1, 1, 9)[:, None]
     problem = TrainingProblem(network, x, x**2, weight_decay=0.0)
-    start = np.array([0.5, 0.5, 0.1, 0.1, 0.3, 0.3, 0.0])
-    after = newton_step(problem, start_newton(problem, start), form=form)
-    assert np.isfinite(after.controls).all() and after.objective <= problem.cost(
-        network.split(start), network.predict(network.split(start), x)
-    )
+    start = network.split(np.array([0.5, 0.5, 0.1, 0.1, 0.3, 0.3, 0.0]))
+    _, point = reduced(problem, start)
+    result = run(problem, start, 1e-6, 1, form=form)
+    assert result.steps == 1 and result.point.value < point.value
+    assert all(np.isfinite(u).all() for u in result.point.controls)

@@ -27,7 +27,8 @@ from ocp_nn import (
     solve_ipopt,
 )
 from ocp_nn.data import Scaler
-from ocp_nn.solver_state import SolverState
+from ocp_nn.gauss_newton import Damping
+from ocp_nn.solver_state import Finish, SolverState
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (37, 2))
@@ -77,7 +78,7 @@ def test_it_can_be_read_as_documented(result, content):
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         meta = json.loads(str(file["meta"]))
         arrays = dict(file)
-    assert (meta["format"], meta["version"], meta["sizes"]) == ("ocp_nn result", 1, [2, 3, 3, 1])
+    assert (meta["format"], meta["version"], meta["sizes"]) == ("ocp_nn result", 2, [2, 3, 3, 1])
     assert meta["options"]["time_limit"] == "inf"
     x = (X - arrays["x_mean"]) / arrays["x_scale"]
     for k, layer in enumerate(meta["layers"]):
@@ -110,6 +111,21 @@ def test_every_number_of_the_solver_state_comes_back(result, tmp_path):
     assert {name: getattr(copy, name) for name in names} == changed
     for name in ("counts", "penalty", "violation", "damping"):
         assert getattr(copy, name) == getattr(result.state, name)
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        None,
+        Finish((Damping(0.1), Damping(0.3, 4.0))),
+        Finish((Damping(1e-12, 8.0), Damping(2.0)), (0.25, -1.0), True),
+        Finish((Damping(1e19), Damping(7.0)), (-1.0, np.inf), False),
+    ],
+    ids=["before", "fresh", "second order exhausted", "infinite gain"],
+)
+def test_the_finish_comes_back(result, finish, tmp_path):
+    replace(result, state=replace(result.state, finish=finish)).save(tmp_path / "finish.npz")
+    assert ocp_nn.load(tmp_path / "finish.npz").state.finish == finish
 
 
 def test_results_of_ipopt_are_saved_with_their_trajectory(tmp_path):
@@ -166,10 +182,13 @@ def changed(content: bytes, **meta) -> bytes:
     return out.getvalue()
 
 
-def test_another_version_is_named(content, tmp_path):
-    later = changed(content, version=2, versions={"ocp_nn": "9.1"})
-    with pytest.raises(LoadError, match=r"written in format 2 by ocp_nn 9\.1.*reads format 1; install ocp_nn 9\.1"):
-        loaded(later, tmp_path)
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_is_named(content, tmp_path, version):
+    """An earlier one too: format 1 holds a Newton state where format 2 holds the finish."""
+    other = changed(content, version=version, versions={"ocp_nn": "9.1"})
+    message = rf"written in format {version} by ocp_nn 9\.1.*reads format 2; install ocp_nn 9\.1"
+    with pytest.raises(LoadError, match=message):
+        loaded(other, tmp_path)
 
 
 def other_archive() -> bytes:

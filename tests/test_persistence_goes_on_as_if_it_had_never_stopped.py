@@ -13,6 +13,7 @@ import pytest
 
 import ocp_nn
 from ocp_nn import Dense, Network, Options, Status, TrainingProblem, solve
+from ocp_nn.augmented_lagrangian import init, step, terminate
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (40, 1))
@@ -52,20 +53,48 @@ def problem(name):
     return TrainingProblem(NETWORKS[name](), X, Y, 1e-3)
 
 
+def finishes(name, settings):
+    """The finish after each outer iteration, of its first one on."""
+    options = Options(max_outer=TOTAL, tolerance=1e-9, **settings)
+    state = init(problem(name), options=options)
+    found = []
+    while terminate(problem(name), state, options) is None:
+        state = step(problem(name), state, options)
+        found.append(state.finish)
+    return found
+
+
+def moments(name, settings):
+    """Iterations to stop after: some, and around the first step of each kind in the finish.
+
+    The state then says which kind comes next, and last was.
+    """
+    found = finishes(name, settings)
+    kinds = {"next": lambda finish: finish.prefers_second_order, "last": lambda finish: finish.second_order}
+    chosen = {1, 5, 11, TOTAL - 1}
+    for kind in kinds.values():
+        for value in (False, True):
+            chosen |= set([k for k, finish in enumerate(found, 1) if finish is not None and kind(finish) is value][:1])
+    return sorted(k for k in chosen if k < TOTAL)
+
+
 def bits(result):
     """All that must agree: everything but the seconds."""
     point = result.state.point
     arrays = [*result.trajectory.controls, *result.trajectory.states, *result.trajectory.multipliers]
     arrays += [*point.controls, *point.states, *result.state.multipliers, *result.state.best.controls]
     rows = [replace(record, seconds=0.0) for record in result.history]
-    return [a.tobytes() for a in arrays], rows, result.status, result.counts, result.objective, result.stationarity
+    steering = result.state.damping, result.state.finish, result.state.penalty, result.state.settled
+    numbers = result.status, result.counts, result.objective, result.stationarity
+    return [a.tobytes() for a in arrays], rows, steering, numbers
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
 def test_a_file_in_between_changes_nothing(name, settings, tmp_path):
+    chosen = moments(name, settings)
     settings = {"tolerance": 1e-9, **settings}
     whole = solve(problem(name), options=Options(max_outer=TOTAL, **settings))
-    for k in (1, 5, 11, TOTAL - 1):
+    for k in chosen:
         solve(problem(name), options=Options(max_outer=k, **settings)).save(tmp_path / "k.npz")
         resumed = solve(problem(name), ocp_nn.load(tmp_path / "k.npz"), options=Options(max_outer=TOTAL, **settings))
         assert bits(resumed) == bits(whole), k
@@ -76,13 +105,27 @@ def test_the_cases_reach_every_phase():
     phases = {record.phase for result in results for record in result.history}
     assert phases == {"augmented Lagrangian", "second order", "single shooting"}
     assert any(result.counts["restarts"] for result in results)
+    assert any(result.counts["hessian_products"] for result in results)
 
 
-def test_a_pickle_in_between_changes_nothing():
-    whole = solve(problem("tanh"), options=Options(max_outer=TOTAL, tolerance=1e-9))
-    part = pickle.loads(pickle.dumps(solve(problem("tanh"), options=Options(max_outer=20, tolerance=1e-9))))
-    assert part.state.newton is not None
-    assert bits(solve(problem("tanh"), part, options=Options(max_outer=TOTAL, tolerance=1e-9))) == bits(whole)
+@pytest.mark.parametrize("name", ["tanh", "deep sigmoid", "symbolic"])
+def test_the_cases_stop_before_and_after_both_kinds_of_steps_of_the_finish(name):
+    found = finishes(name, {})
+    at = [found[k - 1] for k in moments(name, {}) if k <= len(found)]
+    assert {(f.second_order, f.prefers_second_order) for f in at if f is not None} >= {
+        (False, False),
+        (False, True),
+        (True, False),
+    }
+    assert None in at
+
+
+@pytest.mark.parametrize("name", ["tanh", "deep sigmoid", "symbolic"])
+def test_a_pickle_in_between_changes_nothing(name):
+    whole = solve(problem(name), options=Options(max_outer=TOTAL, tolerance=1e-9))
+    for k in moments(name, {}):
+        part = pickle.loads(pickle.dumps(solve(problem(name), options=Options(max_outer=k, tolerance=1e-9))))
+        assert bits(solve(problem(name), part, options=Options(max_outer=TOTAL, tolerance=1e-9))) == bits(whole), k
 
 
 def test_networks_survive_pickling():

@@ -7,12 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from oracles import reduced_inverse
 
 from ocp_nn import Network, Options, Status, TrainingProblem, solve
 from ocp_nn import gauss_newton as gauss_newton_module
 from ocp_nn.augmented_lagrangian import init, step
-from ocp_nn.forward_dp import FORMS, TooLargeError
+from ocp_nn.forward_dp import FORMS, TooLargeError, prepare
 from ocp_nn.initialise import INITIALISATIONS, initialise
+from ocp_nn.inner_problem import AugmentedLagrangian
 
 INF = float("inf")
 
@@ -224,15 +226,68 @@ def test_multiplier_bound():
 
 
 @effect("damping")
-def test_damping():
+@pytest.mark.parametrize("shooting", ["single", "multiple"])
+def test_damping(shooting):
+    """It is relative to the mean diagonal entry of the Gauss-Newton matrix, which single shooting has dense."""
     problem = sine()
     start = np.concatenate(init(problem).best.controls)
     lengths = []
     for damping in (1.0, 1e2, 1e4):
-        options = Options(damping=damping, max_inner=1, shooting="single")
-        assert init(problem, options=options).damping.value == pytest.approx(damping * np.mean(problem.y**2))
+        options = Options(damping=damping, max_inner=1, shooting=shooting)
+        first = init(problem, options=options)
+        scale = np.mean(np.diag(gauss_newton_matrix(problem, first)))
+        assert first.damping.value == pytest.approx(damping * scale, rel=1e-6)
         lengths.append(np.linalg.norm(np.concatenate(states(problem, options, 1)[1].point.controls) - start))
     assert lengths[2] < lengths[1] < lengths[0]
+
+
+def gauss_newton_matrix(problem, state):
+    """J' Sigma^-1 J at a state of the outer loop."""
+    lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty)
+    subproblem = lagrangian.subproblem(state.point, damping=1.0)
+    return np.linalg.inv(reduced_inverse(subproblem)) - subproblem.ridge * np.eye(subproblem.num_controls)
+
+
+@effect("acceleration")
+@pytest.mark.parametrize("acceleration", [True, False])
+def test_acceleration(acceleration):
+    """The first step is the solution of the least-squares problem, with half of its correction or without."""
+    problem = sine()
+    options = Options(acceleration=acceleration, max_inner=1, shooting="single", damping=10.0, second_order=False)
+    first = init(problem, options=options)
+    lagrangian = AugmentedLagrangian(problem, first.multipliers, first.penalty)
+    prepared = prepare(lagrangian.subproblem(first.point, first.damping.value))
+    plain = prepared.step(refinements=0)
+    corrected = prepared.corrected(plain, 0.375)
+    changes = [np.concatenate(step.controls) for step in (plain, corrected)]
+    assert np.linalg.norm(changes[1] - changes[0]) > 1e-3 * np.linalg.norm(changes[0])
+    after = np.concatenate(step(problem, first, options).point.controls)
+    np.testing.assert_array_equal(after, np.concatenate(first.point.controls) + changes[acceleration])
+
+
+@effect("sample_start")
+def test_sample_start():
+    """4000 samples for 33 controls are many; from 1000 of them the start is near the end already."""
+    problem = sine(samples=4000)
+    assert problem.num_samples == 4 * max(1000, 2 * problem.network.num_controls)
+    sampled, plain = (init(problem, options=Options(sample_start=value)) for value in (True, False))
+    assert sampled.counts["sample_steps"] > 0 == plain.counts["sample_steps"]
+    np.testing.assert_array_equal(
+        np.concatenate(plain.best.controls), np.concatenate(initialise(problem, "auto", Options().seed))
+    )
+    assert sampled.best.objective < 0.01 * plain.best.objective
+    after = step(problem, sampled)
+    assert after.counts["sample_steps"] == sampled.counts["sample_steps"]
+    assert after.best.objective < step(problem, plain).best.objective
+
+
+def test_there_is_no_sample_start_for_fewer_samples_or_from_given_controls():
+    few, many = sine(samples=3999), sine(samples=4000)
+    controls = initialise(many, "auto", 0)
+    for problem, initial in ((few, None), (many, controls), (many, many.rollout(controls))):
+        state = init(problem, initial)
+        assert state.counts["sample_steps"] == 0
+        np.testing.assert_array_equal(np.concatenate(state.best.controls), np.concatenate(controls))
 
 
 @effect("globalisation")
@@ -240,11 +295,19 @@ def test_globalisation(monkeypatch):
     used = []
     for name, advance in list(gauss_newton_module._ADVANCES.items()):
         monkeypatch.setitem(gauss_newton_module._ADVANCES, name, _noting(used, name, advance))
+    start = init(sine()).best.objective
     for name in ("levenberg-marquardt", "armijo"):
         used.clear()
         result = solve(sine(), options=Options(globalisation=name, max_outer=40))
         assert set(used) == {name}
-        assert result.objective < 0.5 * result.history[0].rollout_objective
+        assert result.objective < 0.1 * start
+
+
+@pytest.mark.parametrize("globalisation", ["levenberg-marquardt", "armijo"])
+def test_steps_called_second_order_use_the_hessian(globalisation):
+    result = solve(sine(), options=Options(globalisation=globalisation, max_outer=60))
+    claimed = any(record.phase == "second order" for record in result.history)
+    assert claimed == (result.counts["newton"] > 0) == (result.counts["hessian_products"] > 0)
 
 
 def _noting(used, name, advance):
@@ -337,7 +400,7 @@ def test_bad_values_are_one_error_that_names_option_and_value(name, value):
 
 
 def test_options_without_a_refusal_are_booleans():
-    assert {field.name for field in fields(Options)} - set(INVALID) == {"second_order"}
+    assert {field.name for field in fields(Options)} - set(INVALID) == {"acceleration", "sample_start", "second_order"}
 
 
 def test_unknown_options_are_refused():

@@ -4,7 +4,8 @@
 * ``al``: multiple shooting, augmented Lagrangian with Gauss-Newton and forward DP;
 * ``ipopt``: IPOPT on the single-shooting program, exact Hessian.
 
-The first two run without restarts and without the second-order finish, so that what is seen is the method itself.  A
+The first two run without restarts and without the finish, so that what is seen is the method itself.  Without restarts
+the first penalty has to be soft: 100 mean(y^2), a hundredth of the solver's own, lets states leave plateaus at once.  A
 step is one linear system solved and accepted: a Gauss-Newton step, or an iteration of IPOPT.
 """
 
@@ -30,6 +31,9 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
 METHODS = ("lm", "al", "ipopt")
+
+# First penalty over mean(y^2).
+_SOFT_PENALTY = 100.0
 
 # Seconds after which IPOPT is stopped whatever its iteration: a guard, the limit of iterations comes first.
 _IPOPT_SECONDS = 120.0
@@ -124,8 +128,13 @@ def run_trial(
 def _run_gauss_newton(
     method: str, problem: TrainingProblem, controls: Arrays, steps: int, during: int, seconds: float
 ) -> Trial:
+    scale = float(np.mean(problem.y**2))
     options = Options(
-        shooting="single" if method == "lm" else "multiple", max_restarts=0, second_order=False, max_outer=steps
+        shooting="single" if method == "lm" else "multiple",
+        penalty=_SOFT_PENALTY * (scale if scale > 0 else 1.0),
+        max_restarts=0,
+        second_order=False,
+        max_outer=steps,
     )
     began = time.perf_counter()
     state = init(problem, controls, options)
