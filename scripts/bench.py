@@ -3,7 +3,8 @@
     python scripts/bench.py [--quick] [--json FILE] [--summary FILE] [--markdown FILE] [--figures FOLDER] [--resume]
                             [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
                             [--merge FILE ...] [--seeds N ...] [--limit S] [--budget MINUTES]
-                            [--splits N] [--sets NAME ...] [--data FOLDER]
+                            [--splits N] [--sets NAME ...] [--jobs N] [--data FOLDER]
+    python scripts/bench.py --documents [NAME ...]
 
 Three parts, all on one BLAS thread:
 
@@ -13,32 +14,39 @@ Three parts, all on one BLAS thread:
   (:mod:`bench_suite.uci`).
 * **growth**: what a step costs as samples, depth and width grow (:mod:`bench_suite.growth`).
 
-Runs go seed by seed, so that one cut short by ``--budget`` has seen every method.  The JSON is rewritten after every
-run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers, seeds or limits.
-``--summary`` is the JSON without the traces, but with the times read from them; ``--markdown`` keeps what a file holds
-above the line ``<!-- generated -->``.  ``--merge`` adds the results of other files: with ``--only report`` nothing is
-measured, and tables and figures are made of them.
+Runs go seed by seed, so that one cut short by ``--budget`` has seen every method.  The first seed is for all; on the
+others only the best of a method's settings goes on (Adam's rates), and nothing that takes a minute a run.  The JSON is
+rewritten after every run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers,
+seeds or limits.  ``--summary`` is the JSON without the traces, but with the times read from them; ``--markdown`` keeps
+what a file holds above the line ``<!-- generated -->``.  ``--merge`` adds the results of other files: with ``--only
+report`` nothing is measured, and tables and figures are made of them.
+
+``--documents`` runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), an hour.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: no threads, none to be stopped
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_suite import growth, measures, peers, problems, report, scores, uci
+from bench_suite import documents, growth, measures, peers, problems, report, scores, uci
 
 from ocp_nn.report import environment, write_json
 
@@ -94,8 +102,10 @@ def optional_versions() -> dict[str, str | None]:
 def plan(
     some_problems: Sequence[problems.Problem], some_peers: Sequence[peers.Peer], seeds: Sequence[int]
 ) -> Iterator[tuple[problems.Problem, peers.Peer, int]]:
-    """Every run of the first part, seed by seed."""
-    yield from ((problem, peer, seed) for seed in seeds for problem in some_problems for peer in some_peers)
+    """Every run of the first part, seed by seed; what takes a minute a run, on the first seed alone."""
+    for seed in seeds:
+        chosen = [peer for peer in some_peers if seed == seeds[0] or not peer.least_limit]
+        yield from ((problem, peer, seed) for problem in some_problems for peer in chosen)
 
 
 class Bench:
@@ -151,6 +161,8 @@ class Bench:
         for problem, peer, seed in plan(chosen, some_peers, args.seeds):
             if (problem.name, peer.name, seed) in done:
                 continue
+            if seed != args.seeds[0] and peer.name != scores.favourite(self.results["runs"], problem.name, peer):
+                continue
             if self.is_over:
                 return
             outcome = measures.run(problem, peer, seed, args.limit, args.data)
@@ -158,19 +170,22 @@ class Bench:
             print(line(outcome), flush=True)
 
     def run_uci(self) -> None:
-        """The second part."""
+        """The second part; errors are what counts here, so it may take all processors."""
         args = self.args
         done = {(r["dataset"], r["split"]) for r in self.results["uci"]}
+        wanted = []
         for name in args.sets:
-            if not (args.data / name / "data.txt").is_file():
+            if (args.data / name / "data.txt").is_file():
+                wanted += [(name, split) for split in range(args.splits) if (name, split) not in done]
+            else:
                 self.note(f"uci {name}: skipped, {args.data / name} is absent")
-                continue
-            for split in range(args.splits):
-                if (name, split) in done:
-                    continue
+        with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("fork")) as pool:
+            tasks = [pool.submit(uci.measure, args.data / name, split, quick=args.quick) for name, split in wanted]
+            for task in tasks:
                 if self.is_over:
+                    pool.shutdown(cancel_futures=True)
                     return
-                self.add("uci", uci.measure(args.data / name, split, quick=args.quick))
+                self.add("uci", task.result())
                 print(self.results["uci"][-1], flush=True)
 
     def run_growth(self) -> None:
@@ -201,9 +216,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--problems", nargs="+", metavar="NAME", help="; ".join(p.name for p in problems.PROBLEMS))
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="; ".join(p.name for p in peers.PEERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    parser.add_argument("--limit", type=float, default=15.0, help="processor seconds of a run")
+    parser.add_argument("--limit", type=float, default=3.0, help="processor seconds of a run")
+    parser.add_argument("--documents", nargs="*", metavar="NAME", help="; ".join(documents.NAMES))
     parser.add_argument("--budget", type=float, default=float("inf"), help="minutes after which no run is begun")
     parser.add_argument("--splits", type=int, default=20, help="of the UCI sets")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, for the UCI sets alone")
     parser.add_argument("--sets", nargs="+", default=list(uci.SETS), metavar="NAME")
     parser.add_argument("--data", type=Path, default=problems.DATA, help="folder with the UCI sets")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], metavar="FILE", help="results to add")
@@ -231,6 +248,9 @@ def write_markdown(path: Path, text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args = parse(sys.argv[1:] if arguments is None else arguments)
+    if args.documents is not None:
+        documents.regenerate(args.documents)
+        return {}
     bench = Bench(args)
     with threadpool_limits(1):
         for path in args.merge:

@@ -2,8 +2,9 @@
 
     python scripts/step_split.py [--threads 1] [--steps 20] [--repeats 5]
 
-1. 1000 samples, 4 hidden layers of 20: the step split into evaluation (the two trial points), linearisation (A_k, B_k
-   and the gradient), forward-DP linear algebra (factorisation and both sweeps), and the rest.
+1. 1000 samples, 4 hidden layers of 20: the step split into evaluation (the trial points), linearisation (A_k, B_k and
+   the gradient), forward-DP linear algebra (factorisation and both sweeps), the second-order correction, and the rest;
+   with the states as variables and with all of them eliminated, as in the finish.
 2. 100 samples, 4 hidden layers of 10: the step against one iteration of IPOPT (exact Hessian, MUMPS with METIS
    ordering, the fastest setting found) on the multiple-shooting NLP of the same problem, in the same run.
 
@@ -25,7 +26,8 @@ from threadpoolctl import threadpool_limits
 
 from ocp_nn import Network, TrainingProblem, gauss_newton
 from ocp_nn.forward_dp import Prepared
-from ocp_nn.gauss_newton import AugmentedLagrangian, Damping, Point, minimise
+from ocp_nn.gauss_newton import Damping, minimise
+from ocp_nn.inner_problem import AugmentedLagrangian, Point
 from ocp_nn.ipopt import IpoptOptions, solve_ipopt
 from ocp_nn.report import environment_line, format_table
 from ocp_nn.transcription import multiple_shooting
@@ -34,7 +36,8 @@ from ocp_nn.transcription import multiple_shooting
 PIECES = {
     "evaluation": ((AugmentedLagrangian, "at"), (AugmentedLagrangian, "slack_rollout")),
     "linearisation": ((AugmentedLagrangian, "subproblem"), (AugmentedLagrangian, "gradient")),
-    "forward-DP linear algebra": ((gauss_newton, "prepare"), (Prepared, "step")),
+    "forward-DP linear algebra": ((gauss_newton, "prepare"), (Prepared, "step"), (Prepared, "precondition")),
+    "second-order correction": ((Prepared, "corrected"),),
 }
 
 PENALTY, DAMPING = 100.0, 1.0
@@ -51,7 +54,8 @@ def main() -> None:
     args = parser.parse_args()
     with threadpool_limits(args.threads, "blas"):
         print(environment_line())
-        print_split(problem_of(1000, [20] * 4), args.steps, args.repeats)
+        for penalty in (PENALTY, float("inf")):
+            print_split(problem_of(1000, [20] * 4), penalty, args.steps, args.repeats)
         print_ratio(problem_of(100, [10] * 4), args.steps, args.repeats)
 
 
@@ -61,26 +65,27 @@ def problem_of(num_samples: int, hidden: list[int]) -> TrainingProblem:
     return TrainingProblem(Network.mlp([1, *hidden, 1]), x, np.sin(2 * x), weight_decay=1e-3)
 
 
-def open_point(problem: TrainingProblem) -> tuple[AugmentedLagrangian, Point]:
-    """A point whose states do not satisfy the dynamics, as in the middle of a solve."""
+def open_point(problem: TrainingProblem, penalty: float) -> tuple[AugmentedLagrangian, Point]:
+    """A point whose states do not satisfy the dynamics, as in the middle of a solve; a rollout if beta is infinite."""
     rng = np.random.default_rng(1)
     trajectory = problem.lift(problem.network.init_controls())
     assert trajectory.multipliers is not None
     states = (problem.x, *(x + 0.1 * rng.standard_normal(x.shape) for x in trajectory.states[1:]))
-    lagrangian = AugmentedLagrangian(problem, trajectory.multipliers[1:], (PENALTY,) * (problem.num_stages - 1))
+    lagrangian = AugmentedLagrangian(problem, trajectory.multipliers[1:], (penalty,) * (problem.num_stages - 1))
     return lagrangian, lagrangian.at(trajectory.controls, states)
 
 
-def timed_steps(problem: TrainingProblem, steps: int, repeats: int) -> dict[str, float]:
+def timed_steps(problem: TrainingProblem, penalty: float, steps: int, repeats: int) -> dict[str, float]:
     """Seconds a step takes, in all and by pieces: medians over runs of the solver's inner loop."""
     runs = []
     for _ in range(repeats):
-        lagrangian, point = open_point(problem)
+        lagrangian, point = open_point(problem, penalty)
         with stopwatches() as seconds:
             start = time.perf_counter()
             result = minimise(lagrangian, point, Damping(DAMPING), tolerance=lambda _: 0.0, max_steps=steps)
             seconds["step"] = time.perf_counter() - start
-        runs.append({name: value / result.solves for name, value in seconds.items()})
+        taken = result.solves + result.reuses
+        runs.append({name: value / taken for name, value in seconds.items()})
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
@@ -115,17 +120,17 @@ def title(problem: TrainingProblem) -> str:
     return f"{problem.num_samples} samples, {hidden} tanh, {problem.network.num_controls:,} controls"
 
 
-def print_split(problem: TrainingProblem, steps: int, repeats: int) -> None:
-    seconds = timed_steps(problem, steps, repeats)
+def print_split(problem: TrainingProblem, penalty: float, steps: int, repeats: int) -> None:
+    seconds = timed_steps(problem, penalty, steps, repeats)
     step = seconds.pop("step")
     rows = [(name, f"{1e3 * value:.2f}", f"{100 * value / step:.0f}") for name, value in seconds.items()]
     rest = step - sum(seconds.values())
     rows += [("rest", f"{1e3 * rest:.2f}", f"{100 * rest / step:.0f}"), ("one step", f"{1e3 * step:.2f}", "100")]
-    print(f"\n{title(problem)}\n{format_table(('piece', 'ms', '% of step'), rows)}")
+    print(f"\n{title(problem)}, penalty {penalty:g}\n{format_table(('piece', 'ms', '% of step'), rows)}")
 
 
 def print_ratio(problem: TrainingProblem, steps: int, repeats: int) -> None:
-    step = timed_steps(problem, steps, repeats)["step"]
+    step = timed_steps(problem, PENALTY, steps, repeats)["step"]
     iteration = ipopt_iteration(problem)
     rows = [
         ("Gauss-Newton step, forward DP", f"{1e3 * step:.3f}", "1"),

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from .measures import time_to
-from .peers import OURS
+from .peers import OURS, Peer
 
 __all__ = [
     "TARGET_MSE",
     "best_known",
     "families",
+    "favourite",
     "instances",
     "members",
     "problems",
@@ -72,8 +73,16 @@ def representatives(runs: Sequence[Run]) -> list[Run]:
     return chosen
 
 
-def _rank(group: Sequence[Run], target: float) -> tuple[float, float]:
-    return median([time_to(run["trace"], target) for run in group]), median([run["objective"] for run in group])
+def _rank(group: Sequence[Run], target: float) -> tuple[int, float, float]:
+    """Most runs, then fastest, then lowest."""
+    times = [time_to(run["trace"], target) for run in group]
+    return -len(group), median(times), median([run["objective"] for run in group])
+
+
+def favourite(runs: Sequence[Run], problem: str, peer: Peer) -> str:
+    """The member of a peer's family that goes on with further seeds of a problem; itself where none has run."""
+    chosen = [run["peer"] for run in representatives(members(runs, problem, peer.family))]
+    return chosen[0] if chosen else peer.name
 
 
 def median(values: Sequence[float]) -> float:
