@@ -22,7 +22,8 @@ from matplotlib.colors import LogNorm
 
 import ocp_nn
 from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.gauss_newton import AugmentedLagrangian, Damping, minimise
+from ocp_nn.gauss_newton import Damping, minimise
+from ocp_nn.inner_problem import AugmentedLagrangian
 from ocp_nn.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "figure.constrained_layout.use": True})
@@ -69,18 +70,19 @@ assert at_rollout < 0.1 * at_mean and abs(at_rollout - point.objective) < 0.05 *
 #
 # ## The same with the solver: `init`, `step`, `terminate`
 #
-# The library's loop adds a safeguard, one $\beta_k$ for each layer, and a Newton finish. It is still a loop over an
-# explicit state that we can stop and look at.
+# The library's loop adds a safeguard, one $\beta_k$ for each layer, restarts, and a finish in the weights alone as soon
+# as the rollout follows the data. The last two are left out here, and the first penalty is softer than the default. It
+# is still a loop over an explicit state that we can stop and look at.
 
 # %%
-options = ocp_nn.Options(max_restarts=0)
+options = ocp_nn.Options(penalty=50.0, max_restarts=0, second_order=False, max_outer=24)
 state = init(problem, start, options)
 states = [state]
-while terminate(problem, state, options) is None and state.newton is None:
+while terminate(problem, state, options) is None:
     state = step(problem, state, options)
     states.append(state)
-last = max(t for t, s in enumerate(states) if s.newton is None)
-print(f"{last} outer iterations, {state.counts['gauss_newton']} Gauss-Newton steps, then: {state.phase}")
+last = state.outer
+print(f"{last} outer iterations, {state.counts['gauss_newton']} Gauss-Newton steps")
 
 norms = np.array([[np.abs(d).max() for d in s.point.defects] for s in states[1 : last + 1]]).T
 fig, ax = plt.subplots(figsize=(10, 4.2))
@@ -116,7 +118,7 @@ plt.show()
 # gradient of each subproblem by a factor of a thousand first:
 
 # %%
-plain = ocp_nn.Options(max_restarts=0, second_order=False, max_steps=400)
+plain = replace(options, max_outer=2000, max_steps=400)
 exact = replace(plain, inner_accuracy="relative", inner_tolerance=1e-3, max_inner=200)
 settings = {"inexact: 5 steps": plain, "exact: gradient x 0.001": exact}
 fig, ax = plt.subplots(figsize=(8, 4.2))
@@ -136,7 +138,8 @@ assert needed["inexact: 5 steps"] < needed["exact: gradient x 0.001"]
 # ## What the penalty does
 #
 # $\beta$ is the price of cheating. Large from the start, the states cannot leave the rollout: the method *is* single
-# shooting, and stays where back-propagation stays. The default looks at the size of $y$.
+# shooting, and stays where back-propagation stays. The default, $10^4$ times the mean of $y^2$, is at the border: stiff
+# networks and shallow ones train faster with it. Where it ends in a trap the solver starts over with a tenth of it.
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 4.2))
@@ -153,7 +156,7 @@ ax.set(xlabel="least-squares problems solved", ylabel="best rollout objective")
 ax.legend(title=r"first $\beta$", frameon=False)
 plt.show()
 print({name: round(value, 3) for name, value in final.items()})
-assert final["auto"] < 0.1 * at_mean and final["1e+06"] > 0.8 * at_mean
+assert final["1e+02"] < 0.1 * at_mean and final["1e+06"] > 0.8 * at_mean
 
 # %% [markdown]
 # ## Exercises
@@ -188,7 +191,7 @@ assert final["auto"] < 0.1 * at_mean and final["1e+06"] > 0.8 * at_mean
 #     print(k, f"{np.abs(m - a).max():.1e} of {np.abs(a).max():.1e}")
 # ```
 # They agree as far as the defects are closed and $L_\beta$ is stationary in the states: neither holds exactly after
-# five steps. The library's Newton finish eliminates the states and returns the adjoints themselves.
+# five steps. The library's finish eliminates the states and returns the adjoints themselves.
 # </details>
 #
 # ## What we did not show

@@ -20,7 +20,7 @@ import ocp_nn
 from ocp_nn.data import Scaler
 from ocp_nn.forward_dp import FORMS, choose_form, solve
 from ocp_nn.forward_dp.covariance import predict_covariance
-from ocp_nn.gauss_newton import AugmentedLagrangian
+from ocp_nn.inner_problem import AugmentedLagrangian
 from ocp_nn.report.figures import BLACK, BLUE, GREY, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "figure.constrained_layout.use": True})

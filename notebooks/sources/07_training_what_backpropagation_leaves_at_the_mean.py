@@ -43,7 +43,8 @@ def backpropagation(problem, log):
 #
 # Each returns the weights and the best objective of a rollout against its evaluations (Adam, L-BFGS) or least-squares
 # steps (the other two). `backpropagation` is $J$ and its gradient, by rollout and adjoints, with a log. Trained means
-# $J<2$ for our purpose; all but L-BFGS stop there. L-BFGS gets 1000 evaluations, Adam 1000 with each of two rates, of
+# $J<2$ for our purpose; all but L-BFGS stop there. The augmented Lagrangian has no restarts here and a soft first
+# penalty (notebook 3); single shooting has none. L-BFGS gets 1000 evaluations, Adam 1000 with each of two rates, of
 # which the better one counts.
 
 
@@ -56,7 +57,7 @@ def trained(record):
 
 
 def gauss_newton(problem, start, shooting="multiple"):
-    chosen = ocp_nn.Options(shooting=shooting, max_restarts=0, second_order=False, max_steps=400)
+    chosen = ocp_nn.Options(shooting=shooting, penalty=50.0, max_restarts=0, second_order=False, max_steps=400)
     result = ocp_nn.solve(problem, start, options=chosen, callback=trained)
     return result.trajectory.controls, [(r.steps, r.rollout_objective) for r in result.history]
 
@@ -125,7 +126,7 @@ for seed in (1, 2, 3):
 # With 40 sigmoid layers even the augmented Lagrangian stays at the mean from standard weights. But multiple shooting
 # suggests another start: guess the **states**. `initialise(..., "states")` lets every hidden layer carry features of
 # $x$, and fits each layer's weights to that by ridge regression. (The solver's default uses it by itself where standard
-# weights let little of the signal through.)
+# weights let nothing of the signal through.)
 
 # %%
 forty = training("sigmoid", 40, 5)
