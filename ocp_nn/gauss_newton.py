@@ -34,12 +34,11 @@ from numpy.typing import NDArray
 from .curvature import hessian_product
 from .forward_dp import Prepared, Step, Subproblem, mean_curvature, prepare
 from .inner_problem import ROUNDING, AugmentedLagrangian, Point
-from .network import Dense
 from .newton import refine_step
 from .problem import TrainingProblem
 from .secant import SecantFactor
 
-__all__ = ["Damping", "InnerResult", "Method", "first_damping", "has_kinks", "minimise"]
+__all__ = ["Damping", "InnerResult", "Method", "first_damping", "minimise"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -277,7 +276,7 @@ def _levenberg_marquardt(local: _Linearisation, result: InnerResult) -> InnerRes
                 return replace(done, point=trial, damping=damping, steps=result.steps + 1)
         damping = damping.rejected()
     done = replace(result, solves=solves, products=products)
-    if has_kinks(local.problem):
+    if local.problem.network.has_kinks:  # perhaps no direction is one of descent: crawling costs more than a restart
         return replace(done, stalled=True)
     # the damping holds controls back, not states: shorten the whole step instead
     return _armijo(local, done)
@@ -323,11 +322,6 @@ def _reusable(local: _Linearisation, trial: Point, proposal: _Proposal) -> Secan
 # Steps that a factorisation serves at most, what part of the promised decrease it takes to begin and to go on with it,
 # and what part of a step it must take to be worth a trial.
 _REUSES, _FORETOLD, _GOOD_REUSE, _WORTH_REUSING = 8, 0.1, 0.1, 0.5
-
-
-def has_kinks(problem: TrainingProblem) -> bool:
-    """Whether a step may be no descent direction at any length; then crawling on costs more than a restart."""
-    return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in problem.network.layers)
 
 
 # The slack rollout is taken without a look at the linear trial where it gains this part of what the model promised.

@@ -11,8 +11,8 @@ through the network, then fits each layer to it (our derivation):
 3. The last layer is the ridge fit of y.
 
 Standard weights lose the signal of deep narrow networks: it contracts by about phi'(0) a layer (sigmoid: 1/4), and
-neither states nor gradients arrive.  :func:`signal_ratio` looks at that; ``"auto"`` takes ``"states"`` where little
-arrives.
+neither states nor gradients arrive.  :func:`signal_ratio` looks at that; ``"auto"`` takes ``"states"`` where nothing
+above rounding arrives, or too little for ReLU units.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) ->
     method : str
         ``"standard"`` (W ~ N(0,1)/sqrt(n_in)), ``"xavier"`` (Glorot and Bengio 2010), ``"he"`` (He et al. 2015),
         ``"orthogonal"`` (Saxe et al. 2014), ``"states"`` (state trajectories), all with b = 0 but the last; or
-        ``"auto"``: ``"states"`` where standard weights let little of the signal through, ``"standard"`` otherwise.
+        ``"auto"``: ``"states"`` where standard weights lose the signal, ``"standard"`` otherwise.
     seed : int
 
     Returns
@@ -91,8 +91,7 @@ def signal_ratio(problem: TrainingProblem, controls: Arrays) -> float:
 
 
 def _least_signal(network: Network) -> float:
-    has_kinks = any(isinstance(layer, Dense) and layer.activation == "relu" for layer in network.layers)
-    return _RELU_SIGNAL if has_kinks else _SMOOTH_SIGNAL
+    return _RELU_SIGNAL if network.has_kinks else _SMOOTH_SIGNAL
 
 
 def can_fit_states(network: Network) -> bool:

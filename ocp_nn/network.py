@@ -305,6 +305,11 @@ class Network:
         )
 
     @cached_property
+    def has_kinks(self) -> bool:
+        """Whether a layer is piecewise linear (ReLU)."""
+        return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in self.layers)
+
+    @cached_property
     def stages(self) -> tuple[ca.Function, ...]:
         return tuple(layer.function for layer in self.layers)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import Damping, InnerResult, Method, has_kinks
+from .gauss_newton import Damping, InnerResult, Method
 from .initialise import can_fit_states, fit_states
 from .inner_problem import ROUNDING, AugmentedLagrangian, Point
 from .options import Options
@@ -158,10 +158,11 @@ def counted(state: SolverState, inner: InnerResult) -> dict[str, int]:
 def projects(problem: TrainingProblem, state: SolverState) -> bool:
     """Whether the last control is projected out: in the finish, of shallow networks and of those with kinks.
 
-    On shallow ones that saves up to a third of the steps, and at kinks it goes on where other steps are stopped; smooth
-    deep ones it leads into worse valleys (sin2x 4x10, ReLU 20x8 and tanh 50x8 of scripts/bench.py).
+    On shallow ones that saves up to a third of the steps, and at kinks it goes on where other steps are stopped
+    (ReLU 20x8 of scripts/deep_suite.py); smooth deep ones it leads into worse valleys (sin2x 4x10 and tanh 50x8 of
+    scripts/bench.py).
     """
-    return state.finish is not None and (problem.num_stages <= _SHALLOW or has_kinks(problem))
+    return state.finish is not None and (problem.num_stages <= _SHALLOW or problem.network.has_kinks)
 
 
 def first_finish(state: SolverState, options: Options) -> Finish:
@@ -264,7 +265,7 @@ def wants_restart(problem: TrainingProblem, state: SolverState, options: Options
         return False
     at_rest = state.is_stationary(options.tolerance) and state.point.max_defect <= options.tolerance
     # smooth networks often leave a plateau by the finish; at a kink that takes long
-    settled = state.settled and (has_kinks(problem) or not options.second_order)
+    settled = state.settled and (problem.network.has_kinks or not options.second_order)
     exhausted = state.finish is not None and state.finish.is_exhausted
     if (at_rest or settled or exhausted) and not follows(problem, state.best.objective):
         return state.best.objective > reference_objective(problem, options)

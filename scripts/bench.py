@@ -2,7 +2,7 @@
 
     python scripts/bench.py [--quick] [--json FILE] [--summary FILE] [--markdown FILE] [--figures FOLDER] [--resume]
                             [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
-                            [--merge FILE ...] [--seeds N ...] [--limit S] [--budget MINUTES]
+                            [--merge FILE ...] [--before FILE] [--seeds N ...] [--limit S] [--budget MINUTES]
                             [--splits N] [--sets NAME ...] [--jobs N] [--data FOLDER]
     python scripts/bench.py --documents [NAME ...]
 
@@ -19,7 +19,8 @@ others only the best of a method's settings goes on (Adam's rates), and nothing 
 rewritten after every run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers,
 seeds or limits.  ``--summary`` is the JSON without the traces, but with the times read from them; ``--markdown`` keeps
 what a file holds above the line ``<!-- generated -->``.  ``--merge`` adds the results of other files: with ``--only
-report`` nothing is measured, and tables and figures are made of them.
+report`` nothing is measured, and tables and figures are made of them.  ``--before`` adds our default's runs from the
+file of an earlier commit as a method of its own, to say what a change has brought.
 
 ``--documents`` runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), an hour.
 """
@@ -146,6 +147,14 @@ class Bench:
         for part in ("commands", "notes", "runs", "uci", "growth"):
             self.results[part] += [entry for entry in other[part] if entry not in self.results[part]]
 
+    def merge_before(self, other: dict[str, Any]) -> None:
+        """Add our default's runs of an earlier commit."""
+        name = f"{peers.OURS}, before"
+        kept = [run for run in self.results["runs"] if run["family"] != name]
+        earlier = [run | {"peer": name, "family": name} for run in other["runs"] if run["family"] == peers.OURS]
+        self.results["runs"] = kept + earlier
+        self.note(f"{name}: commit {other['environment']['commit']}, {other['environment']['cpu']}")
+
     def run_peers(self) -> None:
         """The first part."""
         args = self.args
@@ -224,6 +233,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", default=list(uci.SETS), metavar="NAME")
     parser.add_argument("--data", type=Path, default=problems.DATA, help="folder with the UCI sets")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], metavar="FILE", help="results to add")
+    parser.add_argument("--before", type=Path, metavar="FILE", help="results of an earlier commit")
     parser.add_argument("--resume", action="store_true", help="go on from --json")
     for name in ("json", "summary", "markdown", "figures"):
         parser.add_argument(f"--{name}", type=Path)
@@ -255,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     with threadpool_limits(1):
         for path in args.merge:
             bench.merge(json.loads(path.read_text()))
+        if args.before:
+            bench.merge_before(json.loads(args.before.read_text()))
         for part in (part for part in args.only if part != REPORT):
             getattr(bench, f"run_{part}")()
     text = report.markdown(bench.results)

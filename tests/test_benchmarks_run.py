@@ -43,10 +43,11 @@ def suite():
     sys.path.insert(0, SCRIPTS)
     try:
         import bench
-        from bench_suite import growth, measures, peers, problems, report, scores
+        from bench_suite import documents, growth, measures, peers, problems, report, scores, uci
     finally:
         sys.path.remove(SCRIPTS)
     bench.parts = growth, measures, peers, problems, report, scores
+    bench.more_parts = documents, uci
     return bench
 
 
@@ -124,6 +125,18 @@ def test_merged_results_are_added_once(suite, results):
     bench.merge(content)
     bench.merge(content)
     assert bench.results["runs"] == content["runs"] and bench.results["commands"] == content["commands"]
+
+
+def test_results_of_an_earlier_commit_are_a_method_of_their_own(suite, results):
+    _, content = results
+    bench = suite.Bench(suite.parse(["--only", "report"]))
+    bench.merge(content)
+    for _ in range(2):
+        bench.merge_before(content)
+    assert [run["family"] for run in bench.results["runs"]] == ["ours", "SciPy L-BFGS", "ours, before"]
+    assert "ours, before: commit" in bench.results["notes"][-1]
+    text = suite.parts[4].markdown(bench.results)
+    assert "| ours, before |" in text and "| SciPy L-BFGS | " in text.split("hardest to beat")[2]
 
 
 def test_resumed_results_are_not_measured_again(results, suite, monkeypatch):
@@ -243,6 +256,58 @@ def test_the_best_member_of_a_family_stands_for_it(suite):
         _row("q", "Adam", 0, [(0.0, 9.0), (2.0, 2.0)], peer="Adam 0.01"),
     ]
     assert [run["peer"] for run in scores.representatives(runs)] == ["Adam 0.01", "Adam 0.1"]
+
+
+def test_the_best_member_alone_goes_on_with_further_seeds(suite):
+    _, _, peers, problems, _, scores = suite.parts
+    adam = [peer for peer in peers.PEERS if peer.family == "PyTorch Adam"]
+    runs = [_row("p", "PyTorch Adam", 0, [(0.0, 9.0), (3.0 + i, 1.0)], peer=peer.name) for i, peer in enumerate(adam)]
+    assert {scores.favourite(runs, "p", peer) for peer in adam} == {adam[0].name}
+    # later runs of it change nothing, however bad they are
+    later = [*runs, _row("p", "PyTorch Adam", 1, [(0.0, 9.0)], peer=adam[0].name)]
+    assert {scores.favourite(later, "p", peer) for peer in adam} == {adam[0].name}
+    assert scores.favourite(runs, "q", adam[2]) == adam[2].name
+    slow = next(peer for peer in peers.PEERS if peer.least_limit)
+    planned = list(suite.plan(problems.PROBLEMS[:2], [adam[0], slow], [3, 5]))
+    assert [seed for _, peer, seed in planned if peer is slow] == [3, 3]
+    assert [seed for _, peer, seed in planned if peer is adam[0]] == [3, 3, 5, 5]
+
+
+def test_uci_rows_have_both_methods_and_a_table(suite, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 2))
+    folder = tmp_path / "data" / "small"
+    folder.mkdir(parents=True)
+    np.savetxt(folder / "data.txt", np.column_stack([x, np.sin(x[:, 0]) + x[:, 1]]))
+    np.savetxt(folder / "index_features.txt", [0, 1], fmt="%d")
+    np.savetxt(folder / "index_target.txt", [2], fmt="%d")
+    words = ["--quick", "--only", "uci", "--sets", "small", "--data", str(tmp_path / "data"), "--jobs", "1"]
+    (row,) = suite.main(words)["uci"]
+    assert row["test_rmse"] < 0.5 * row["linear_test_rmse"] and row["committee"]["test_rmse"] < row["linear_test_rmse"]
+    for found in (row, row["committee"]):
+        assert found["weight_decay"] in (1.0, 0.3, 0.1, 0.03, 0.01) and found["seconds"] > 0
+    text = suite.parts[4].markdown(suite.empty() | {"uci": [row]})
+    assert "| small | one network | 1 |" in text and "| small | committee | 1 |" in text
+
+
+def test_absent_uci_sets_are_skipped_with_a_note(suite, tmp_path):
+    found = suite.main(["--only", "uci", "--data", str(tmp_path), "--sets", "yacht"])
+    assert found["uci"] == [] and found["notes"][0].startswith("uci yacht: skipped")
+
+
+def test_documents_are_commands_that_exist_and_what_they_print_is_kept(suite, tmp_path, monkeypatch, capsys):
+    documents, _ = suite.more_parts
+    for words in documents.COMMANDS.values():
+        assert words[0] == "-m" or (documents.ROOT / words[0]).is_file()
+    with pytest.raises(ValueError, match=r"unknown documents .*'poem'.*: expected some of first figure"):
+        documents.regenerate(["poem"])
+    monkeypatch.setattr(documents, "ROOT", tmp_path)
+    commands = {"good": ("-c", "print(6 * 7)"), "bad": ("-c", "raise SystemExit(3)")}
+    monkeypatch.setattr(documents, "COMMANDS", commands)
+    documents.regenerate(["good", "bad"])
+    said = capsys.readouterr().out
+    assert "good: done" in said and "bad: exit code 3" in said
+    assert (tmp_path / documents.FOLDER / "good.txt").read_text() == "42\n"
 
 
 def test_growth_is_measured_and_its_exponents_are_slopes(suite):
