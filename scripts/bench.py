@@ -2,8 +2,8 @@
 
     python scripts/bench.py [--quick] [--json FILE] [--summary FILE] [--markdown FILE] [--figures FOLDER] [--resume]
                             [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
-                            [--merge FILE ...] [--before FILE] [--seeds N ...] [--limit S] [--budget MINUTES]
-                            [--splits N] [--sets NAME ...] [--jobs N] [--data FOLDER]
+                            [--merge FILE ...] [--before FILE] [--seeds N ...] [--limit S]
+                            [--deep-limit S] [--budget MINUTES] [--splits N] [--sets NAME ...] [--jobs N] [--data FOLDER]
     python scripts/bench.py --documents [NAME ...]
 
 Three parts, all on one BLAS thread:
@@ -174,8 +174,9 @@ class Bench:
                 continue
             if self.is_over:
                 return
-            outcome = measures.run(problem, peer, seed, args.limit, args.data)
-            self.add("runs", asdict(outcome) | {"limit": max(args.limit, peer.least_limit), "deep": problem.deep})
+            limit = max(args.deep_limit if problem.deep else args.limit, peer.least_limit)
+            outcome = measures.run(problem, peer, seed, limit, args.data)
+            self.add("runs", asdict(outcome) | {"limit": limit, "deep": problem.deep})
             print(line(outcome), flush=True)
 
     def run_uci(self) -> None:
@@ -226,6 +227,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="; ".join(p.name for p in peers.PEERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--limit", type=float, default=3.0, help="processor seconds of a run")
+    parser.add_argument("--deep-limit", type=float, default=5.0, help="the same, on deep networks")
     parser.add_argument("--documents", nargs="*", metavar="NAME", help="; ".join(documents.NAMES))
     parser.add_argument("--budget", type=float, default=float("inf"), help="minutes after which no run is begun")
     parser.add_argument("--splits", type=int, default=20, help="of the UCI sets")
@@ -244,7 +246,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if args.quick:
         args.problems = args.problems or list(problems.QUICK)
         args.peers = args.peers or [peer.name for peer in peers.PEERS if not peer.least_limit]
-        args.seeds, args.limit, args.splits = [0], min(args.limit, 0.5), min(args.splits, 1)
+        args.seeds, args.splits = [0], min(args.splits, 1)
+        args.limit, args.deep_limit = min(args.limit, 0.5), min(args.deep_limit, 0.5)
         args.sets = args.sets[:1]
     return args
 
