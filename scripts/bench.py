@@ -3,7 +3,8 @@
     python scripts/bench.py [--quick] [--json FILE] [--summary FILE] [--markdown FILE] [--figures FOLDER] [--resume]
                             [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
                             [--merge FILE ...] [--before FILE] [--seeds N ...] [--limit S]
-                            [--deep-limit S] [--budget MINUTES] [--splits N] [--sets NAME ...] [--jobs N] [--data FOLDER]
+                            [--deep-limit S] [--budget MINUTES] [--splits N] [--sets NAME ...] [--jobs N]
+                            [--data FOLDER]
     python scripts/bench.py --documents [NAME ...]
 
 Three parts, all on one BLAS thread:
