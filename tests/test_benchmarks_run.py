@@ -247,6 +247,33 @@ def test_ratios_are_of_medians_on_common_seeds(suite):
     assert profile["ours"] == [(2.0, 2.0), (4.0, 1.0), (8.0, 1.0), (np.inf, np.inf)]
 
 
+def test_times_to_what_peers_reach_leave_our_own_objective_out(suite):
+    scores = suite.parts[5]
+    runs = [
+        _row("p", "ours", 0, [(0.0, 9.0), (2.0, 1.0), (5.0, 0.5)]),
+        _row("p", "ours, before", 0, [(0.0, 9.0), (3.0, 0.1)]),
+        _row("p", "slow", 0, [(0.0, 9.0), (7.0, 1.0)]),
+        _row("p", "quick", 0, [(0.0, 9.0), (4.0, 1.009)]),
+        _row("p", "never", 0, [(0.0, 9.0), (1.0, 1.02)]),
+        _row("q", "ours", 0, [(0.0, 9.0), (2.0, 1.0)]),
+    ]
+    assert scores.against_peers(runs, 0.01) == {"p": (1.0, 2.0, "quick", 4.0)}
+    text = suite.parts[4].markdown(suite.empty() | {"runs": [run | _rest for run in runs]})
+    assert "| p | 1 | 2.00 | quick | 4.00 |" in text
+
+
+_rest = {"deep": False, "stationarity": 1e-8, "certified": True, "test_rmse": None, "peak_bytes": 0, "limit": 9.0}
+_rest |= {"build_seconds": 0.0}
+
+
+def test_problems_and_methods_stand_in_the_order_of_the_suite(suite):
+    scores = suite.parts[5]
+    names = [("new", "ours, before"), ("relu 20x8", "SciPy L-BFGS"), ("yacht", "ours")]
+    runs = [_row(problem, family, 0, [(0.0, 1.0)]) for problem, family in names]
+    assert scores.problems(runs) == ["yacht", "relu 20x8", "new"]
+    assert scores.families(runs) == ["ours", "SciPy L-BFGS", "ours, before"]
+
+
 def test_the_best_member_of_a_family_stands_for_it(suite):
     scores = suite.parts[5]
     runs = [

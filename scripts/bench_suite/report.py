@@ -25,7 +25,7 @@ def markdown(results: Results) -> str:
     blocks = [_setting(results)]
     if scores.problems(runs):
         blocks += [_speed(runs, within) for within in (0.05, 0.01)]
-        blocks += [_deep(runs), _quality(runs), _costs(runs)]
+        blocks += [_against_peers(runs), _deep(runs), _quality(runs), _costs(runs)]
     if results["uci"]:
         blocks.append(_uci(results["uci"]))
     if results["growth"]:
@@ -91,6 +91,23 @@ def _speed(runs: Sequence[Run], within: float) -> str:
             "Our median time over that of the method hardest to beat, on the seeds both have run (below 1: ours is the "
             "fastest; 'inf': it got there and ours did not):",
             _table(["problem", "best known J", "hardest to beat", "ratio"], rows),
+        ]
+    )
+
+
+def _against_peers(runs: Sequence[Run]) -> str:
+    """Time to what the best peer reaches, whatever ours found beyond."""
+    rows = [
+        [problem, f"{best:.6g}", _seconds(ours), peer if np.isfinite(seconds) else "", _seconds(seconds)]
+        for problem, (best, ours, peer, seconds) in scores.against_peers(runs, 0.01).items()
+    ]
+    if not rows:
+        return ""
+    return "\n\n".join(
+        [
+            "### Seconds to 1 % above the lowest objective of any peer",
+            "Medians over seeds; '-': the median run did not.",
+            _table(["problem", "lowest J of a peer", "ours", "fastest peer", "its seconds"], rows),
         ]
     )
 

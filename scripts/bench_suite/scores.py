@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from .measures import time_to
-from .peers import OURS, Peer
+from .peers import OURS, PEERS, Peer
+from .problems import PROBLEMS
 
 __all__ = [
     "TARGET_MSE",
+    "against_peers",
     "best_known",
     "families",
     "favourite",
@@ -41,13 +43,17 @@ def _finite(runs: Sequence[Run]) -> list[Run]:
 
 
 def problems(runs: Sequence[Run]) -> list[str]:
-    """In the order they were run."""
-    return list(dict.fromkeys(run["problem"] for run in _finite(runs)))
+    """In the order of the suite; others last, as they were run."""
+    return _ordered([run["problem"] for run in _finite(runs)], [problem.name for problem in PROBLEMS])
 
 
 def families(runs: Sequence[Run]) -> list[str]:
-    """In the order they were run."""
-    return list(dict.fromkeys(run["family"] for run in _finite(runs)))
+    """In the order of the suite; others last, as they were run."""
+    return _ordered([run["family"] for run in _finite(runs)], [peer.family for peer in PEERS])
+
+
+def _ordered(names: Sequence[str], suite: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys([*suite, *names]) if name in names]
 
 
 def members(runs: Sequence[Run], problem: str, family: str) -> list[Run]:
@@ -113,6 +119,24 @@ def ratios(runs: Sequence[Run], within: float) -> dict[str, dict[str, float]]:
             other = median([times[problem, family, s] for s in seeds])
             if not family.startswith(OURS) and np.isfinite(other):
                 table[problem][family] = median([times[problem, OURS, s] for s in seeds]) / max(other, 1e-3)
+    return table
+
+
+def against_peers(runs: Sequence[Run], within: float) -> dict[str, tuple[float, float, str, float]]:
+    """By problem: the lowest objective of any peer, our median seconds to near it, the fastest peer and its seconds."""
+    table: dict[str, tuple[float, float, str, float]] = {}
+    for problem in problems(runs):
+        some = [run for run in _finite(runs) if run["problem"] == problem]
+        others = [run for run in some if not run["family"].startswith(OURS)]
+        if not others:
+            continue
+        best = min(run["objective"] for run in others)
+        times: dict[str, list[float]] = {}
+        for run in some:
+            times.setdefault(run["peer"], []).append(time_to(run["trace"], (1 + within) * best))
+        medians = {peer: median(values) for peer, values in times.items()}
+        fastest = min({run["peer"] for run in others}, key=lambda peer: (medians[peer], peer))
+        table[problem] = best, medians.get(OURS, INF), fastest, medians[fastest]
     return table
 
 
