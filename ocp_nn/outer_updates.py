@@ -69,8 +69,8 @@ SAMPLE_PATIENCE = 2
 # Size of a restart's perturbation, relative to standard weights.
 _PERTURBATION = 0.5
 
-# Steps with the exact Hessian in an outer iteration, and the work of a Hessian product in least-squares solves (it is a
-# fifth to a third of one in scripts/step_split.py).
+# Steps with the exact Hessian in an outer iteration, and the work of a Hessian product in least-squares solves: two
+# sweeps and a solve with a factor that is there, about a quarter.
 _NEWTON_STEPS, _PRODUCT = 2, 0.25
 
 # Gauss-Newton steps in an outer iteration of the finish.
@@ -83,7 +83,7 @@ _SHALLOW = 3
 # good, and faster than waiting for the defects to close (scripts/deep_suite.py).
 _FOLLOWS = 0.1
 
-# Point and rollout agree within a percent, and an outer iteration gains no more than two: Newton-CG is faster then.
+# Point and rollout agree within a percent, and an outer iteration gains no more than two: the finish is faster then.
 _SETTLED_GAP, SETTLED_GAIN = 0.01, 0.02
 
 
