@@ -23,7 +23,8 @@ what a file holds above the line ``<!-- generated -->``.  ``--merge`` adds the r
 report`` nothing is measured, and tables and figures are made of them.  ``--before`` adds our default's runs from the
 file of an earlier commit as a method of its own, to say what a change has brought.
 
-``--documents`` runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), an hour.
+``--documents`` runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), half
+an hour.
 """
 
 from __future__ import annotations
