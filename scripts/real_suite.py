@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ocp_nn import Options, TrainingProblem
+from ocp_nn import Options, TrainingProblem, certify
 from ocp_nn.augmented_lagrangian import init, step, terminate
 from ocp_nn.data import load_dataset
 from ocp_nn.experiment import Experiment
@@ -77,6 +77,7 @@ class DigitsRecord:
     objective: float
     gradient_norm: float
     max_defect: float
+    smallest_curvature: float
     ipopt_status: str
     ipopt_relative_change: float
 
@@ -140,6 +141,7 @@ def digits_record(name: str, seed: int, second_order: bool, data: Path) -> Digit
     result = solve(problem, options=Options(seed=seed, second_order=second_order, time_limit=30.0))
     seconds = time.process_time() - began
     gradient = problem.adjoints(problem.rollout(result.trajectory.controls)).gradient
+    certificate = certify(problem, problem.lift(result.trajectory.controls), curvature=True)
     reference = confirm(problem, result.trajectory.controls, time_limit=60.0)
     record = DigitsRecord(
         dataset=name,
@@ -150,6 +152,7 @@ def digits_record(name: str, seed: int, second_order: bool, data: Path) -> Digit
         objective=result.rollout_objective,
         gradient_norm=float(np.linalg.norm(np.concatenate(gradient))),
         max_defect=result.max_defect,
+        smallest_curvature=certificate.smallest_curvature,
         ipopt_status=reference.result.status.value,
         ipopt_relative_change=reference.relative_change,
     )
@@ -172,14 +175,15 @@ def steps_table(records: Sequence[StepsRecord]) -> str:
 
 def digits_table(records: Sequence[DigitsRecord]) -> str:
     lines = [
-        "| data | seed | second order | status | seconds | J | gradient norm | max defect | IPOPT there | moves J by |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| data | seed | second order | status | seconds | J | gradient norm | max defect | smallest curvature "
+        "| IPOPT there | moves J by |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in records:
         lines.append(
             f"| {r.dataset} | {r.seed} | {'yes' if r.second_order else 'no'} | {r.status} | {r.seconds:.1f} | "
-            f"{r.objective:.6f} | {r.gradient_norm:.1e} | {r.max_defect:.1e} | {r.ipopt_status} | "
-            f"{r.ipopt_relative_change:.1e} |"
+            f"{r.objective:.6f} | {r.gradient_norm:.1e} | {r.max_defect:.1e} | {r.smallest_curvature:.1e} | "
+            f"{r.ipopt_status} | {r.ipopt_relative_change:.1e} |"
         )
     return "\n".join(lines)
 

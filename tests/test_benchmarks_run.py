@@ -329,12 +329,14 @@ def test_documents_are_commands_that_exist_and_what_they_print_is_kept(suite, tm
     with pytest.raises(ValueError, match=r"unknown documents .*'poem'.*: expected some of first figure"):
         documents.regenerate(["poem"])
     monkeypatch.setattr(documents, "ROOT", tmp_path)
-    commands = {"good": ("-c", "print(6 * 7)"), "bad": ("-c", "raise SystemExit(3)")}
+    commands = {"good": ("-c", "print(6 * 7); open('f', 'w').write('figure')"), "bad": ("-c", "raise SystemExit(3)")}
     monkeypatch.setattr(documents, "COMMANDS", commands)
+    monkeypatch.setattr(documents, "FIGURES", {"good": (Path("f"), Path("shown")), "bad": (Path("none"), Path("no"))})
     documents.regenerate(["good", "bad"])
     said = capsys.readouterr().out
     assert "good: done" in said and "bad: exit code 3" in said
     assert (tmp_path / documents.FOLDER / "good.txt").read_text() == "42\n"
+    assert (tmp_path / "shown").read_text() == "figure" and not (tmp_path / "no").exists()
 
 
 def test_growth_is_measured_and_its_exponents_are_slopes(suite):

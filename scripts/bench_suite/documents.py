@@ -7,6 +7,7 @@ around them are written by hand, from there.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "fit yacht": ("-m", "ocp_nn", "fit", str(DATA / "yacht"), "--hidden", "20,20", "--out", f"{FOLDER}/yacht"),
     "cross starts": ("-m", "ocp_nn", "compare", "diabetes", "--hidden", "8,8", "--out", f"{FOLDER}/compare"),
     "deep networks": (
-        "scripts/deep_suite.py", "--peer-seeds", "2", "--peer-limit", "10", "--budget", "27", "--resume",
+        "scripts/deep_suite.py", "--peer-seeds", "2", "--peer-limit", "10", "--budget", "27",
         "--json", f"{FOLDER}/deep_suite.json", "--figure", "docs/deep_suite.png",
         "--markdown", f"{FOLDER}/deep_suite.md",
     ),
@@ -36,6 +37,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "notebooks": ("scripts/build_notebooks.py",),
 }  # fmt: skip
 NAMES = tuple(COMMANDS)
+
+# Figures that a command leaves elsewhere.
+FIGURES = {"conditioning": (FOLDER / "conditioning/summary.png", Path("docs/conditioning.png"))}
 
 
 def regenerate(names: Sequence[str] = ()) -> None:
@@ -62,5 +66,8 @@ def regenerate(names: Sequence[str] = ()) -> None:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
+        if ended.returncode == 0 and name in FIGURES:
+            made, shown = FIGURES[name]
+            shutil.copyfile(ROOT / made, ROOT / shown)
         state = "done" if ended.returncode == 0 else f"exit code {ended.returncode}"
         print(f"{name}: {state} after {time.perf_counter() - began:.0f} s, {FOLDER / name}.txt", flush=True)
