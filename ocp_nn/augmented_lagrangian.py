@@ -30,7 +30,7 @@ augmented-Lagrangian solvers this one cannot end at an infeasible stationary poi
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -51,6 +51,7 @@ __all__ = ["Initial", "SolverState", "init", "step", "terminate"]
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 Initial = SolverState | Trajectory | Sequence[Array] | None
+Observer = Callable[[Arrays], object]
 
 
 def init(
@@ -59,6 +60,7 @@ def init(
     options: Options | None = None,
     *,
     deadline: float = np.inf,
+    observe: Observer | None = None,
 ) -> SolverState:
     """The state to start from.
 
@@ -71,6 +73,8 @@ def init(
     options : Options, optional
     deadline : float
         ``time.perf_counter()`` value after which no step of a sample start is begun.
+    observe : callable, optional
+        Receives the controls after every step of a sample start.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def init(
     if initial is None:
         initial = initialise(problem, options.initialisation, options.seed)
         if (sample := updates.sample_of(problem, options)) is not None:
-            initial, sample_steps = _trained_on_sample(problem, sample, initial, options, deadline)
+            initial, sample_steps = _trained_on_sample(problem, sample, initial, options, deadline, observe)
     penalty = updates.first_penalty(problem, options)
     # a start that overflows is reported by its status
     with np.errstate(over="ignore", invalid="ignore"):
@@ -111,11 +115,17 @@ def init(
 
 
 def step(
-    problem: TrainingProblem, state: SolverState, options: Options | None = None, *, deadline: float = np.inf
+    problem: TrainingProblem,
+    state: SolverState,
+    options: Options | None = None,
+    *,
+    deadline: float = np.inf,
+    observe: Observer | None = None,
 ) -> SolverState:
     """One outer iteration.
 
-    ``deadline`` is a ``time.perf_counter()`` value after which no further inner step is begun.
+    ``deadline`` is a ``time.perf_counter()`` value after which no further inner step is begun; ``observe`` receives the
+    controls after every inner step.
     """
     options = options or Options()
     if updates.wants_restart(problem, state, options):
@@ -131,6 +141,7 @@ def step(
         max_steps=updates.inner_steps(state, options),
         method=updates.inner_method(state, options),
         deadline=deadline,
+        observe=observe,
     )
     damping = first_damping(lagrangian, inner.point, options.damping) if inner.stalled else inner.damping
     objective = updates.objective_of_rollout(problem, lagrangian, inner.point)
@@ -175,7 +186,12 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
 
 
 def _trained_on_sample(
-    problem: TrainingProblem, sample: TrainingProblem, controls: Arrays, options: Options, deadline: float
+    problem: TrainingProblem,
+    sample: TrainingProblem,
+    controls: Arrays,
+    options: Options,
+    deadline: float,
+    observe: Observer | None,
 ) -> tuple[Arrays, int]:
     """Controls that this very loop finds on a sample of the data, and its steps; it ends where all data gain little."""
     options = updates.sample_options(options)
@@ -183,7 +199,7 @@ def _trained_on_sample(
     best = Best(controls, updates.rollout_objective(problem, controls))
     patience = updates.SAMPLE_PATIENCE
     while patience and terminate(sample, state, options) is None and time.perf_counter() < deadline:
-        state = step(sample, state, options, deadline=deadline)
+        state = step(sample, state, options, deadline=deadline, observe=observe)
         reached = Best(state.best.controls, updates.rollout_objective(problem, state.best.controls))
         gains = best.objective - reached.objective > updates.SETTLED_GAIN * best.objective
         patience = updates.SAMPLE_PATIENCE if gains or state.finish is None else patience - 1

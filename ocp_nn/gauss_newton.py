@@ -144,6 +144,7 @@ def minimise(
     max_steps: int,
     method: Method | None = None,
     deadline: float = np.inf,
+    observe: Callable[[Arrays], object] | None = None,
 ) -> InnerResult:
     """Minimise L_beta approximately by Gauss-Newton steps.
 
@@ -160,6 +161,8 @@ def minimise(
     method : Method, optional
     deadline : float
         ``time.perf_counter()`` value after which no further step is begun.
+    observe : callable, optional
+        Receives the controls after every step; what it returns is not looked at.
 
     Returns
     -------
@@ -182,6 +185,8 @@ def minimise(
             return result
         else:
             result = advance(local, result)
+        if observe is not None and result.point is not local.point:
+            observe(result.point.controls)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
     python scripts/bench.py [--quick] [--json FILE] [--summary FILE] [--markdown FILE] [--figures FOLDER] [--resume]
                             [--only {peers,uci,growth,report} ...] [--problems NAME ...] [--peers NAME ...]
                             [--merge FILE ...] [--before FILE] [--seeds N ...] [--limit S]
-                            [--deep-limit S] [--budget MINUTES] [--splits N] [--sets NAME ...] [--jobs N]
-                            [--data FOLDER]
+                            [--deep-seeds N] [--deep-limit S] [--budget MINUTES] [--splits N] [--sets NAME ...]
+                            [--jobs N] [--data FOLDER]
     python scripts/bench.py --documents [NAME ...]
 
 Three parts, all on one BLAS thread:
@@ -103,12 +103,16 @@ def optional_versions() -> dict[str, str | None]:
 
 
 def plan(
-    some_problems: Sequence[problems.Problem], some_peers: Sequence[peers.Peer], seeds: Sequence[int]
+    some_problems: Sequence[problems.Problem],
+    some_peers: Sequence[peers.Peer],
+    seeds: Sequence[int],
+    deep_seeds: int,
 ) -> Iterator[tuple[problems.Problem, peers.Peer, int]]:
-    """Every run of the first part, seed by seed; what takes a minute a run, on the first seed alone."""
-    for seed in seeds:
-        chosen = [peer for peer in some_peers if seed == seeds[0] or not peer.least_limit]
-        yield from ((problem, peer, seed) for problem in some_problems for peer in chosen)
+    """Every run of the first part, seed by seed; deep networks on the first few, what takes a minute on one."""
+    for number, seed in enumerate(seeds):
+        chosen = [peer for peer in some_peers if number == 0 or not peer.least_limit]
+        some = [problem for problem in some_problems if number < deep_seeds or not problem.deep]
+        yield from ((problem, peer, seed) for problem in some for peer in chosen)
 
 
 class Bench:
@@ -168,8 +172,9 @@ class Bench:
             if peers.missing(peer):
                 self.note(f"{peer.name}: skipped, {', '.join(peers.missing(peer))} not installed")
         some_peers = [peer for peer in some_peers if not peers.missing(peer)]
+        peers.preload(some_peers)
         done = {(r["problem"], r["peer"], r["seed"]) for r in self.results["runs"]}
-        for problem, peer, seed in plan(chosen, some_peers, args.seeds):
+        for problem, peer, seed in plan(chosen, some_peers, args.seeds, args.deep_seeds):
             if (problem.name, peer.name, seed) in done:
                 continue
             if seed != args.seeds[0] and peer.name != scores.favourite(self.results["runs"], problem.name, peer):
@@ -227,7 +232,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=(*PARTS, REPORT), default=list(PARTS))
     parser.add_argument("--problems", nargs="+", metavar="NAME", help="; ".join(p.name for p in problems.PROBLEMS))
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="; ".join(p.name for p in peers.PEERS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N")
+    parser.add_argument("--deep-seeds", type=int, default=3, metavar="N", help="how many of them, on deep networks")
     parser.add_argument("--limit", type=float, default=3.0, help="processor seconds of a run")
     parser.add_argument("--deep-limit", type=float, default=5.0, help="the same, on deep networks")
     parser.add_argument("--documents", nargs="*", metavar="NAME", help="; ".join(documents.NAMES))

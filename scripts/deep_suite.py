@@ -165,16 +165,24 @@ def alone(problem: TrainingProblem, start: str, seed: int, watch: Watch) -> str:
     return "not trained"
 
 
-def ours(**settings: object) -> Method:
-    """Our solver, stepped by hand, with settings that differ from the defaults."""
+def ours(*, every_step: bool = False, **settings: object) -> Method:
+    """Our solver, stepped by hand, with settings that differ from the defaults.
+
+    Looked at after every outer iteration, or every step: what a time limit there would have returned.
+    """
 
     def run(problem: TrainingProblem, start: str, seed: int, watch: Watch) -> str:
+        def look(controls: Sequence[np.ndarray]) -> bool:
+            return watch.check(np.concatenate(controls))
+
+        observe = look if every_step else None
         options = Options(seed=seed, initialisation=start, **settings)
-        state = init(problem, options=options)
-        status = None
-        while status is None and not watch.check(np.concatenate(state.best.controls)):
-            state = step(problem, state, options, deadline=watch.deadline)
+        state = init(problem, options=options, deadline=watch.deadline, observe=observe)
+        status, over = None, look(state.best.controls)
+        while status is None and not over:
+            state = step(problem, state, options, deadline=watch.deadline, observe=observe)
             status = terminate(problem, state, options)
+            over = watch.seconds > watch.limit if every_step else look(state.best.controls)
         watch.check(np.concatenate(state.best.controls))
         return status.value if status is not None else "target reached"
 

@@ -205,6 +205,18 @@ def test_the_reported_stationarity_is_the_norm_of_the_gradient():
     assert result.stationarity == pytest.approx(norm, rel=1e-12)
 
 
+@pytest.mark.parametrize("penalty", ["finite", "infinite"])
+def test_every_step_is_observed_once_and_observing_changes_nothing(penalty):
+    lagrangian, point = lagrangian_and_point(Network.mlp([1, 4, 1]), PENALTIES[penalty], samples=20)
+    seen = []
+    result = run(lagrangian, point, max_steps=4, observe=seen.append)
+    assert len(seen) == result.steps + result.reuses >= 4
+    assert seen[-1] is result.point.controls
+    assert len({np.concatenate(controls).tobytes() for controls in (point.controls, *seen)}) == len(seen) + 1
+    for a, b in zip(result.point.controls, run(lagrangian, point, max_steps=4).point.controls, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_no_step_begins_after_the_deadline():
     lagrangian, point = lagrangian_and_point(Network.mlp([1, 4, 1]), PENALTIES["finite"])
     result = run(lagrangian, point, deadline=time.perf_counter() - 1.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, Status, TrainingProblem, augmented_lagrangian, solve
-from ocp_nn.augmented_lagrangian import init
+from ocp_nn.augmented_lagrangian import init, step
+from ocp_nn.initialise import initialise
 from ocp_nn.outer_updates import rollout_objective, sample_of, sample_options
 
 
@@ -96,3 +97,14 @@ def test_ctrl_c_on_it_ends_the_solve_with_what_there_is(monkeypatch):
 
 def test_no_step_on_it_begins_after_the_deadline():
     assert init(problem_of(4000), deadline=0.0).counts["sample_steps"] == 0
+
+
+def test_its_steps_and_those_of_the_loop_are_observed():
+    problem, seen = problem_of(4000), []
+    state = init(problem, observe=seen.append)
+    assert 0 < len(seen) <= state.counts["sample_steps"]  # least-squares problems, rejected ones included
+    assert rollout_objective(problem, seen[-1]) < 0.5 * rollout_objective(problem, initialise(problem))
+    before = len(seen)
+    state = step(problem, state, observe=seen.append)
+    assert len(seen) > before
+    np.testing.assert_array_equal(np.concatenate(seen[-1]), np.concatenate(state.point.controls))

@@ -1,7 +1,7 @@
 """What is measured of a run: its trace under a clock that leaves checks out, a certificate, working memory.
 
-Every run has a process of its own, forked before any optional package is imported.  So a peer can be ended whatever it
-does, one peer's imports and caches do not serve another, and the largest resident set is that of the run.  Seconds are
+Every run has a process of its own, forked from one that has trained nothing.  So a peer can be ended whatever it does,
+one peer's caches do not serve another, and the largest resident set is that of the run.  Seconds are
 processor seconds of all threads of that process, unless *wall* is said: the machine may be busy with other things.
 """
 

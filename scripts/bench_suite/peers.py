@@ -5,11 +5,13 @@ are over, and ``watch.check(controls)`` after every iteration; that look is not 
 itself: scikit-learn leaves biases out of the weight decay (its ``alpha`` is ours otherwise), and its Adam takes batches
 of 200.  J is what is reported for them too.
 
-Optional packages are imported inside the functions, in the process of the run.
+Optional packages are imported inside the functions, in the process of the run, but for those that take long and can be
+shared by processes forked later: :func:`preload`.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -30,7 +32,7 @@ from ocp_nn.nlp_solvers import solve_nlp
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from deep_suite import IPOPT_CONTROLS, PLAIN_LM, Target, lbfgs, ours
 
-__all__ = ["OURS", "PEERS", "Peer", "Stop", "missing", "select"]
+__all__ = ["OURS", "PEERS", "Peer", "Stop", "missing", "preload", "select"]
 
 Run = Callable[[TrainingProblem, int, Any], str]
 ADAM_RATES = (1e-2, 3e-3, 1e-3)
@@ -41,6 +43,8 @@ MEMORY = 20
 JACOBIAN = 15_000_000
 # alpaqa's calls take many seconds each.
 ALPAQA_SECONDS = 60.0
+# Imported before the processes of the runs are forked: two seconds a run otherwise.
+_PRELOADED = ("torch",)
 # State variables up to which the multiple-shooting programs are handed to others.
 STATES = 6000
 
@@ -81,6 +85,16 @@ def missing(peer: Peer) -> list[str]:
     return [name for name in peer.requires if importlib.util.find_spec(name) is None]
 
 
+def preload(some: Sequence[Peer]) -> None:
+    """Import, once for all runs, what these peers require and is slow to import.
+
+    JAX is not among it: its threads do not survive a fork.
+    """
+    for name in _PRELOADED:
+        if any(name in peer.requires and not missing(peer) for peer in some):
+            importlib.import_module(name)
+
+
 def _start(problem: TrainingProblem, seed: int) -> tuple[np.ndarray, ...]:
     return problem.network.init_controls(seed)
 
@@ -96,6 +110,11 @@ def _stepped(method: Any, start: str, problem: TrainingProblem, seed: int, watch
         return str(method(problem, start, seed, watch))
     except Target:
         return "time limit"
+
+
+def _ours(start: str, **settings: Any) -> Run:
+    """Looked at after every step, as the others are."""
+    return partial(_stepped, ours(every_step=True, **settings), start)
 
 
 def _residual(problem: TrainingProblem, flat: np.ndarray) -> np.ndarray:
@@ -309,6 +328,7 @@ def _torch_lbfgs(problem: TrainingProblem, seed: int, watch: Any) -> str:
     )
 
     def closure() -> Any:
+        watch.insist(_torch_controls(parameters))
         optimiser.zero_grad()
         value = objective()
         value.backward()
@@ -316,12 +336,9 @@ def _torch_lbfgs(problem: TrainingProblem, seed: int, watch: Any) -> str:
 
     watch.begin()
     before = np.inf
-    while not watch.check(_torch_controls(parameters)):
-        after = float(optimiser.step(closure).detach())  # the objective before its twenty iterations
-        if not after < before:
-            return "stalled"
+    while (after := float(optimiser.step(closure).detach())) < before:  # the objective before its twenty iterations
         before = after
-    return "time limit"
+    return "stalled"
 
 
 # ---- optimistix'
@@ -384,9 +401,13 @@ def _starts_elsewhere(problem: TrainingProblem) -> bool:
 
 OURS = "ours"
 PEERS = (
-    Peer(name=OURS, run=partial(_stepped, ours(), "auto")),
-    Peer(name="ours, standard weights", run=partial(_stepped, ours(), "standard"), applies=_starts_elsewhere),
-    Peer(name="single-shooting LM", run=partial(_stepped, ours(**PLAIN_LM, max_restarts=0), "standard")),
+    Peer(name=OURS, run=_ours("auto")),
+    Peer(
+        name="ours, standard weights",
+        run=_ours("standard"),
+        applies=_starts_elsewhere,
+    ),
+    Peer(name="single-shooting LM", run=_ours("standard", **PLAIN_LM, max_restarts=0)),
     Peer(name="SciPy L-BFGS", run=partial(_stepped, lbfgs, "standard")),
     Peer(name="SciPy least_squares", run=_scipy_least_squares, applies=_dense),
     Peer(name="IPOPT, single shooting, exact", run=partial(_ipopt, "single", "exact"), applies=_small),

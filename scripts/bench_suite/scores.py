@@ -18,6 +18,7 @@ from .problems import PROBLEMS
 __all__ = [
     "TARGET_MSE",
     "against_peers",
+    "best_by_start",
     "best_known",
     "families",
     "favourite",
@@ -29,6 +30,7 @@ __all__ = [
     "representatives",
     "solved",
     "summary",
+    "targets",
 ]
 
 Run = dict[str, Any]
@@ -66,6 +68,21 @@ def best_known(runs: Sequence[Run]) -> dict[str, float]:
     return {p: min(run["objective"] for run in _finite(runs) if run["problem"] == p) for p in problems(runs)}
 
 
+def best_by_start(runs: Sequence[Run]) -> dict[tuple[str, int], float]:
+    """The lowest objective any run has found from a seed's initial weights, by problem and seed."""
+    best: dict[tuple[str, int], float] = {}
+    for run in _finite(runs):
+        start = run["problem"], run["seed"]
+        best[start] = min(run["objective"], best.get(start, INF))
+    return best
+
+
+def targets(runs: Sequence[Run], within: float, *, by_start: bool = False) -> dict[tuple[str, int], float]:
+    """(1 + within) times the best known objective, by problem and seed: that of all seeds, or of each of its own."""
+    best, overall = best_by_start(runs), best_known(runs)
+    return {start: (1 + within) * (lowest if by_start else overall[start[0]]) for start, lowest in best.items()}
+
+
 def representatives(runs: Sequence[Run]) -> list[Run]:
     """Runs of the member that stands for its family, problem by problem."""
     best = best_known(runs)
@@ -96,21 +113,21 @@ def median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2] if values else INF
 
 
-def reached(runs: Sequence[Run], within: float) -> dict[tuple[str, str, int], float]:
-    """Seconds to (1 + within) times the best known objective, by problem, family and seed."""
-    best = best_known(runs)
+def reached(runs: Sequence[Run], within: float, *, by_start: bool = False) -> dict[tuple[str, str, int], float]:
+    """Seconds to the :func:`targets`, by problem, family and seed."""
+    goal = targets(runs, within, by_start=by_start)
     return {
-        (run["problem"], run["family"], run["seed"]): time_to(run["trace"], (1 + within) * best[run["problem"]])
+        (run["problem"], run["family"], run["seed"]): time_to(run["trace"], goal[run["problem"], run["seed"]])
         for run in representatives(runs)
     }
 
 
-def ratios(runs: Sequence[Run], within: float) -> dict[str, dict[str, float]]:
+def ratios(runs: Sequence[Run], within: float, *, by_start: bool = False) -> dict[str, dict[str, float]]:
     """Our median time over that of each other family, on the seeds both have run, by problem.
 
     Infinite: only the other got there. Left out: families that never got there, and our own variants.
     """
-    times = reached(runs, within)
+    times = reached(runs, within, by_start=by_start)
     table: dict[str, dict[str, float]] = {}
     for problem in problems(runs):
         table[problem] = {}
