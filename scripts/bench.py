@@ -17,11 +17,11 @@ Three parts, all on one BLAS thread:
 
 Runs go seed by seed, so that one cut short by ``--budget`` has seen every method.  The first seed is for all; on the
 others only the best of a method's settings goes on (Adam's rates), and nothing that takes a minute a run.  The JSON is
-rewritten after every run; ``--resume`` goes on from it and makes only the runs that it lacks, also with other peers,
-seeds or limits.  ``--summary`` is the JSON without the traces, but with the times read from them; ``--markdown`` keeps
-what a file holds above the line ``<!-- generated -->``.  ``--merge`` adds the results of other files: with ``--only
-report`` nothing is measured, and tables and figures are made of them.  ``--before`` adds our default's runs from the
-file of an earlier commit as a method of its own, to say what a change has brought.
+rewritten every twenty seconds and at the end; ``--resume`` goes on from it and makes only the runs that it lacks, also
+with other peers, seeds or limits.  ``--summary`` is the JSON without the traces, but with the times read from them;
+``--markdown`` keeps what a file holds above the line ``<!-- generated -->``.  ``--merge`` adds the results of other
+files: with ``--only report`` nothing is measured, and tables and figures are made of them.  ``--before`` adds our
+default's runs from the file of an earlier commit as a method of its own, to say what a change has brought.
 
 ``--documents`` runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), half
 an hour.
@@ -57,6 +57,7 @@ SCHEMA = 1
 PARTS = ("peers", "uci", "growth")
 REPORT = "report"
 MARKER = "<!-- generated -->"
+SAVE_SECONDS = 20.0
 OPTIONAL = ("scikit-learn", "torch", "jax", "optimistix")
 
 
@@ -126,6 +127,7 @@ class Bench:
         if args.only != [REPORT]:
             self.results["commands"].append("python scripts/bench.py " + shlex.join(args.command))
         self.ends = time.perf_counter() + 60 * args.budget
+        self._next_save = time.perf_counter()
 
     @property
     def is_over(self) -> bool:
@@ -142,9 +144,15 @@ class Bench:
 
     def add(self, part: str, row: dict[str, Any]) -> None:
         self.results[part].append(row)
+        if time.perf_counter() >= self._next_save:
+            self.save()
+
+    def save(self) -> None:
+        """Write the JSON; it grows to megabytes, and after every run that would take minutes in all."""
         if self.args.json:
             self.args.json.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.args.json, self.results)
+        self._next_save = time.perf_counter() + SAVE_SECONDS
 
     def merge(self, other: dict[str, Any]) -> None:
         """Add the results of another file that these lack."""
@@ -278,13 +286,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             bench.merge(json.loads(path.read_text()))
         if args.before:
             bench.merge_before(json.loads(args.before.read_text()))
-        for part in (part for part in args.only if part != REPORT):
-            getattr(bench, f"run_{part}")()
+        try:
+            for part in (part for part in args.only if part != REPORT):
+                getattr(bench, f"run_{part}")()
+        finally:
+            bench.save()
     text = report.markdown(bench.results)
     print("\n" + text)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.json, bench.results)
     if args.markdown:
         write_markdown(args.markdown, text)
     if args.summary:

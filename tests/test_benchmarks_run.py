@@ -159,6 +159,24 @@ def test_resumed_results_are_not_measured_again(results, suite, monkeypatch):
     assert suite.main([*again, "--resume"])["runs"] == content["runs"]
 
 
+def test_results_are_saved_now_and_then_and_when_something_breaks(suite, tmp_path, monkeypatch):
+    path = tmp_path / "new" / "b.json"
+    bench = suite.Bench(suite.parse(["--json", str(path)]))
+    bench.add("growth", {"size": 1})
+    bench.add("growth", {"size": 2})  # too soon for the file
+    assert json.loads(path.read_text())["growth"] == [{"size": 1}]
+
+    def broken(self):
+        self.add("growth", {"size": 3})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite.Bench, "run_growth", broken)
+    monkeypatch.setattr(suite, "SAVE_SECONDS", np.inf)
+    with pytest.raises(KeyboardInterrupt):
+        suite.main(["--only", "growth", "--json", str(path), "--resume"])
+    assert [row["size"] for row in json.loads(path.read_text())["growth"]] == [1, 3]
+
+
 def test_checks_are_not_on_the_clock(suite):
     measures = suite.parts[1]
 

@@ -9,6 +9,7 @@ problem has one best known objective.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ class Problem:
         return TrainingProblem(network, data.x, data.y, self.weight_decay)
 
 
+@cache
 def _dataset(data: str, folder: Path) -> Dataset:
     kind, _, rest = data.partition("/")
     if kind == "waves":
