@@ -57,6 +57,7 @@ SCHEMA = 1
 PARTS = ("peers", "uci", "growth")
 REPORT = "report"
 MARKER = "<!-- generated -->"
+# The JSON is written no more often than this.
 SAVE_SECONDS = 20.0
 OPTIONAL = ("scikit-learn", "torch", "jax", "optimistix")
 

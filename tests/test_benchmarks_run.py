@@ -340,6 +340,7 @@ def test_the_best_member_alone_goes_on_with_further_seeds(suite):
     assert {scores.favourite(later, "p", peer) for peer in adam} == {adam[0].name}
     assert scores.favourite(runs, "q", adam[2]) == adam[2].name
     slow = next(peer for peer in peers.PEERS if peer.least_limit)
+    assert suite.parse(["--deep-seeds", "2"]).deep_seeds == 2
     planned = list(suite.plan(problems.PROBLEMS[5:7], [adam[0], slow], [3, 5, 7], 2))
     assert [seed for _, peer, seed in planned if peer is slow] == [3, 3]
     assert [(problem.deep, seed) for problem, peer, seed in planned if peer is adam[0]] == [

@@ -88,10 +88,11 @@ def _committee(dataset: Dataset, rows: Split, split: int, quick: bool) -> dict[s
         Experiment.prepare(dataset, hidden, split=rows, activation=phi) for hidden, phi in COMMITTEE_NETWORKS
     ]
     chosen = committee.train(experiments, candidates, members, split)
-    mixed = {c.name: float(w) for c, w in zip(chosen.candidates, chosen.weights, strict=True) if w > 0}
+    decays = [candidate.weight_decay for candidate in chosen.candidates]
+    mixed = zip(chosen.candidates, chosen.weights, strict=True)
     return {
-        "weights": {name: round(w, 5) for name, w in mixed.items()},
-        "weight_decay": float(np.exp(sum(w * np.log(float(name.split(", ")[1])) for name, w in mixed.items()))),
+        "weights": {candidate.name: round(float(w), 5) for candidate, w in mixed if w > 0},
+        "weight_decay": float(np.exp(chosen.weights @ np.log(decays))),
         "expected_error": round(chosen.expected_error, 5),
         "test_rmse": rmse(chosen.predicted("test"), experiments[0].measured("test")),
         "seconds": time.process_time() - began,
