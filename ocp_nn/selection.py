@@ -2,8 +2,8 @@
 
 The test part is never seen here: the caller passes training samples only.  Some of them are held out, several times
 over; for each candidate rho the network is trained on the others, loosely, and judged on those.  Among the candidates
-that are as good as the best one, the largest is taken: a larger rho makes the problem better posed (its Hessian is
-bounded below in more directions) and faster to solve.
+that are as good as the best one, their error being within 2 % of its, the largest is taken: a larger rho makes the
+problem better posed (its Hessian is bounded below in more directions) and faster to solve.
 
 Candidates are tried from the largest down.  Once the error has clearly risen again, smaller ones only fit noise more
 closely, and take longest: the search ends there.
@@ -79,16 +79,17 @@ class Selection:
 
     @property
     def message(self) -> str:
-        """The choice in a sentence."""
+        """The choice and its rule in a sentence."""
         tried = ", ".join(f"{rho:g}: {error:.3g}" for rho, error in zip(self.candidates, self.errors, strict=True))
         drawn = "" if self.num_used == self.num_train else f"{self.num_used} drawn from "
         return (
-            f"weight decay {self.weight_decay:g}, chosen by the error on {self.num_validation} of {drawn}"
-            f"the {self.num_train} training samples, held out {self.repeats} times ({tried})"
+            f"weight decay {self.weight_decay:g}: the largest of those tried whose error on {self.num_validation} of "
+            f"{drawn}the {self.num_train} training samples, held out {self.repeats} times, is within "
+            f"{100 * (AS_GOOD - 1):g} % of the smallest ({tried})"
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields, for JSON."""
         return asdict(self)
 
 

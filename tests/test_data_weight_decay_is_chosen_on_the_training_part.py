@@ -50,7 +50,8 @@ def test_errors_are_those_of_samples_not_trained_on():
 
 def test_the_message_says_what_was_chosen_and_from_what(selection):
     message = selection.message
-    assert f"weight decay {selection.weight_decay:g}" in message
+    assert f"weight decay {selection.weight_decay:g}: the largest of those tried whose error" in message
+    assert "is within 2 % of the smallest" in message
     assert "8 of the 40 training samples, held out 3 times" in message
     assert all(f"{rho:g}: " in message for rho in selection.candidates)
 
