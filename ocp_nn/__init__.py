@@ -8,7 +8,7 @@ from .certificate import Certificate, certify
 from .data import DataError, Dataset, load_dataset
 from .derivatives import check_derivatives
 from .ipopt import IpoptOptions, solve_ipopt
-from .model import Model
+from .model import ExtrapolationWarning, Model
 from .network import Dense, Network, Symbolic
 from .nlp_solvers import solve_nlp
 from .options import Options
@@ -24,6 +24,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Dense",
+    "ExtrapolationWarning",
     "IpoptOptions",
     "LoadError",
     "Model",

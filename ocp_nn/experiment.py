@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import Dataset, Scaler, Split, random_split
-from .model import Model
+from .model import Model, column_range
 from .network import Network
 from .problem import TrainingProblem
 
-__all__ = ["Baseline", "Experiment", "linear_baseline", "rmse"]
+__all__ = ["Baseline", "Experiment", "constant_error", "linear_baseline", "rmse"]
 
 Array = NDArray[np.float64]
 
@@ -61,11 +61,12 @@ class Experiment:
         DataError
             For a test size that leaves a part empty.
         ValueError
-            For an unknown activation or non-positive widths.
+            For an unknown activation, non-positive widths, or test inputs that standard units cannot express.
         """
         network = Network.mlp([dataset.num_features, *hidden, dataset.num_targets], activation=activation)
         split = random_split(dataset.num_samples, test_size, seed) if split is None else split
         scalers = Scaler.fit(dataset.x[split.train]), Scaler.fit(dataset.y[split.train])
+        scalers[0].transform(dataset.x[split.test])  # a value it cannot express is refused before anything is trained
         return cls(dataset, split, network, *scalers)
 
     @property
@@ -89,6 +90,7 @@ class Experiment:
             controls,
             x_scaler=self.x_scaler,
             y_scaler=self.y_scaler,
+            x_range=column_range(self.dataset.x[self.split.train]),
             features=self.dataset.feature_names,
             targets=self.dataset.target_names,
         )
@@ -98,8 +100,8 @@ class Experiment:
         return self.dataset.y[self._rows(part)]
 
     def predicted(self, controls: Sequence[Array], part: str) -> Array:
-        """The network's predictions for a part, in the targets' own units."""
-        return self.model(controls).predict(self.dataset.x[self._rows(part)])
+        """The network's predictions for a part, in the targets' own units; where it overflows they are not finite."""
+        return self.model(controls).outputs(self.dataset.x[self._rows(part)])
 
     def rmse(self, controls: Sequence[Array], part: str) -> float:
         """Root mean square error on a part, in the targets' own units."""
@@ -134,10 +136,21 @@ def linear_baseline(experiment: Experiment) -> Baseline:
     return Baseline(train_rmse=errors["train"], test_rmse=errors["test"], seconds=seconds)
 
 
+def constant_error(experiment: Experiment, part: str) -> float:
+    """Root mean square error of the mean of the training targets on a part."""
+    return rmse(experiment.y_scaler.mean, experiment.measured(part))
+
+
 def _with_intercept(inputs: Array) -> Array:
     return np.column_stack([inputs, np.ones(len(inputs))])
 
 
 def rmse(predicted: Array, measured: Array) -> float:
-    """Root mean square difference over all samples and outputs."""
-    return float(np.sqrt(np.mean((predicted - measured) ** 2)))
+    """Root mean square difference over all samples and outputs; infinite or NaN only where a difference is."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = predicted - measured
+    largest = np.abs(difference).max()
+    if not np.isfinite(largest):
+        return float(largest)
+    exponent = np.frexp(largest)[1]  # a power of two is exact: the squares of any differences can be summed
+    return float(np.ldexp(np.sqrt(np.mean(np.ldexp(difference, -exponent) ** 2)), exponent))

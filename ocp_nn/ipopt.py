@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from .blas import limited_blas
 from .lagrangian import LagrangianHessian
-from .model import Model
+from .model import Model, column_range
 from .problem import Trajectory
 from .result import Record, Result, Status
 from .transcription import NLP
@@ -285,7 +285,7 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=nlp.stationarity(trajectory),
         problem=training,
-        model=Model(training.network, trajectory.controls),
+        model=Model(training.network, trajectory.controls, x_range=column_range(training.x)),
         **known,
     )
 

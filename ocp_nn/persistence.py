@@ -17,7 +17,8 @@ Format 2
 
 Arrays, with k counting stages from 0:
 
-* ``control_k``: vec([W b]) of stage k, columns stacked; ``x_mean``, ``x_scale``, ``y_mean``, ``y_scale``
+* ``control_k``: vec([W b]) of stage k, columns stacked; ``x_mean``, ``x_scale``, ``y_mean``, ``y_scale``;
+  ``x_range``, (2, inputs), where the model knows the lowest and highest training inputs
 * ``history``: one row a record, the numeric columns of :class:`ocp_nn.Record` in order; ``history_phase``
 * with the problem: ``problem_x``, ``problem_y``; ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``
 * with the state: ``state_*``: point, multipliers, penalty, violation, best, safeguard and start
@@ -225,6 +226,8 @@ def _packed(result: Result, state: bool) -> Content:
     content = _numbered("control", model.controls)
     content |= {"x_mean": model.x_scaler.mean, "x_scale": model.x_scaler.scale}
     content |= {"y_mean": model.y_scaler.mean, "y_scale": model.y_scaler.scale}
+    if model.x_range is not None:
+        content["x_range"] = model.x_range
     content |= _packed_history(result.history)
     if state and result.problem is not None:
         meta["problem"] = {"weight_decay": result.problem.weight_decay}
@@ -304,6 +307,7 @@ def _unpacked(content: Content, meta: dict[str, Any]) -> Result:
         _collect(content, "control", range(num_stages)),
         x_scaler=Scaler(content["x_mean"], content["x_scale"]),
         y_scaler=Scaler(content["y_mean"], content["y_scale"]),
+        x_range=content.get("x_range"),
         features=meta["features"],
         targets=meta["targets"],
     )

@@ -82,13 +82,15 @@ class TrainingProblem:
     Raises
     ------
     ValueError
-        For shapes that do not fit the network, empty or non-finite data, or a negative weight decay.
+        For shapes that do not fit the network, empty or non-finite data, data whose sum of squares overflows, targets
+        whose sum of squares underflows, or a negative weight decay.
     """
 
     def __init__(self, network: Network, x: ArrayLike, y: ArrayLike, weight_decay: float = 1e-3) -> None:
         self.network = network
         self.x = _table("x", x, network.num_inputs)
         self.y = _table("y", y, network.num_outputs)
+        _check_squares(self.x, self.y)
         if len(self.x) != len(self.y):
             raise ValueError(f"x and y need as many rows as each other, received {len(self.x)} and {len(self.y)}")
         if not (isinstance(weight_decay, int | float | np.number) and 0 <= weight_decay < np.inf):
@@ -213,3 +215,16 @@ def _table(name: str, values: ArrayLike, columns: int) -> Array:
         row, column = np.argwhere(~np.isfinite(table))[0]
         raise ValueError(f"{name} must be finite, received {table[row, column]} in row {row}, column {column}")
     return table
+
+
+def _check_squares(x: Array, y: Array) -> None:
+    """Objective and derivatives are made of squares.  (Inputs may be tiny: beside the bias they are nothing anyway.)"""
+    for name, table in (("x", x), ("y", y)):
+        with np.errstate(over="ignore", under="ignore"):
+            total = float(np.vdot(table, table))
+        lost = name == "y" and table.any() and total < np.finfo(float).tiny
+        if lost or total == np.inf:
+            raise ValueError(
+                f"the squares of {name} {'underflow' if lost else 'overflow'}, its largest value being "
+                f"{np.abs(table).max():g}: scale the data"
+            )

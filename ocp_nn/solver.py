@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import outer_updates as updates
 from .augmented_lagrangian import Initial, init, step, terminate
 from .blas import limited_blas
-from .model import Model
+from .model import Model, column_range
 from .options import Options
 from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
@@ -152,7 +152,7 @@ def _result(
         counts={"outer": state.outer, **state.counts},
         state=state,
         problem=problem,
-        model=Model(problem.network, trajectory.controls),
+        model=Model(problem.network, trajectory.controls, x_range=column_range(problem.x)),
         options=options,
     )
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from ..atomic import atomic_write
 from ..data.files import read_columns
 from ..experiment import rmse
-from ..model import Model
+from ..model import ExtrapolationWarning, Model
 from .model_file import load_model
 
 __all__ = ["register", "run"]
@@ -23,7 +25,9 @@ examples:
 
 The table needs a header with the names of the columns that the model was
 trained on, in any order; other columns are not looked at.  Where the target
-columns are there too, the root mean square error is printed.
+columns are there too, the root mean square error is printed.  Rows far outside
+the training data (by more than the width of a column's training range) are
+reported on standard error.
 """
 
 
@@ -45,7 +49,11 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     inputs, measured = read_columns(args.table, model.features, model.targets)
-    predicted = model.predict(inputs)
+    if (sentence := model.extrapolation(inputs)) and not args.quiet:
+        print(f"ocp-nn: warning: {sentence}", file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExtrapolationWarning)  # said above, in one line and every time
+        predicted = model.predict(inputs)
     text = _table(model, predicted)
     if args.out is None:
         print(text, end="")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .scaling import LARGEST
+
 __all__ = ["DataError", "Dataset"]
 
 Array = NDArray[np.float64]
@@ -40,7 +42,8 @@ class Dataset:
     Raises
     ------
     DataError
-        For shapes or names that do not fit, fewer than two samples, values that are not finite, or a constant column.
+        For shapes or names that do not fit, fewer than two samples, values that are not finite or too large to be
+        standardised (beyond 1e300), or a constant column.
     """
 
     name: str
@@ -85,7 +88,13 @@ def _check_columns(dataset: str, table: Array, names: tuple[str, ...]) -> None:
         bad = np.flatnonzero(~np.isfinite(column))
         if bad.size:
             raise DataError(f"{dataset}: column {name!r} has the value {column[bad[0]]} in sample {bad[0] + 1}")
-        if np.ptp(column) == 0:
+        if np.abs(column).max() > LARGEST:
+            large = int(np.abs(column).argmax())
+            raise DataError(
+                f"{dataset}: column {name!r} has the value {column[large]:g} in sample {large + 1}, but only values up "
+                f"to {LARGEST:g} in magnitude can be standardised; use another unit"
+            )
+        if column.min() == column.max():
             raise DataError(
                 f"{dataset}: column {name!r} is constant ({column[0]:g} in all {len(column)} samples): "
                 "it has no variance to learn from or to standardise by; remove it"

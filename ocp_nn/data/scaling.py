@@ -7,12 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Scaler"]
+__all__ = ["LARGEST", "Scaler"]
 
 Array = NDArray[np.float64]
 
 # A standard deviation below this share of the mean is rounding, not variation: such a column is only centred.
 _ROUNDING = 10 * np.finfo(float).eps
+
+# The mean of a long column of large numbers is itself rounded; a share of the deviation that is worth correcting.
+_OFF_CENTRE = 1e-6
+
+# The smallest number above zero.
+_DENORMAL = float(np.finfo(float).smallest_subnormal)
+
+# Columns that are standardised stay below this: their range, and predictions well outside it, are then finite numbers.
+LARGEST = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +29,7 @@ class Scaler:
     """The affine map t -> (t - mean) / scale, column by column.
 
     Fit it on the training part only.  A column that is constant *there* (a rare category, say) keeps scale 1, so that
-    it maps to zero instead of to infinity.
+    it maps to zero instead of to infinity; one whose level is so large that its rounding exceeds 1 keeps that as scale.
 
     Attributes
     ----------
@@ -32,26 +41,72 @@ class Scaler:
 
     @classmethod
     def fit(cls, table: ArrayLike) -> Scaler:
-        """Mean and (population) standard deviation of the columns of an (N, columns) table."""
+        """Mean and (population) standard deviation of the columns of an (N, columns) table.
+
+        Raises
+        ------
+        ValueError
+            For a table of another shape or without rows, values that are not finite, or values beyond 1e300.
+        """
         table = np.asarray(table, dtype=float)
         if table.ndim != 2 or len(table) == 0:
             raise ValueError(
                 f"a scaler is fitted on a table (N, columns) with at least one row, received {table.shape}"
             )
-        mean, scale = table.mean(axis=0), table.std(axis=0)
-        constant = scale <= _ROUNDING * np.abs(mean)
-        return cls(mean, np.where(constant, 1.0, scale))
+        largest = np.abs(table).max(axis=0)
+        for column, value in enumerate(largest):
+            if not value <= LARGEST:
+                raise ValueError(
+                    f"column {column}: finite values up to {LARGEST:g} in magnitude can be standardised, received "
+                    f"{value:g}"
+                )
+        # by powers of two, which are exact: sums and squares then neither overflow nor underflow
+        exponent = np.frexp(largest)[1]
+        mean, deviation = _moments(np.ldexp(table, -exponent))
+        mean, deviation = np.ldexp(mean, exponent), np.maximum(np.ldexp(deviation, exponent), _DENORMAL)
+        rounding = _ROUNDING * np.abs(mean)
+        same = table.min(axis=0) == table.max(axis=0)
+        constant = same | (deviation <= rounding)
+        return cls(np.where(same, table[0], mean), np.where(constant, np.maximum(rounding, 1.0), deviation))
 
     def transform(self, table: ArrayLike) -> Array:
-        """Into standard units."""
-        return (self._check(table) - self.mean) / self.scale
+        """Into standard units.
+
+        Raises
+        ------
+        ValueError
+            For a table of another shape, or a finite value that is none in standard units.
+        """
+        table = self._check(table)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled: Array = (table - self.mean) / self.scale
+        if lost := np.argwhere(np.isinf(scaled) & np.isfinite(table)).tolist():
+            row, column = lost[0]
+            raise ValueError(
+                f"row {row}, column {column}: {table[row, column]:g} is too far from the mean {self.mean[column]:g} to "
+                f"be expressed in standard deviations of {self.scale[column]:g}"
+            )
+        return scaled
 
     def inverse(self, table: ArrayLike) -> Array:
-        """Back into the columns' own units."""
-        return self._check(table) * self.scale + self.mean
+        """Back into the columns' own units; what these cannot hold becomes infinite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            original: Array = self._check(table) * self.scale + self.mean
+        return original
 
     def _check(self, table: ArrayLike) -> Array:
         table = np.asarray(table, dtype=float)
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"expected a table of shape (N, {len(self.mean)}), received {table.shape}")
         return table
+
+
+def _moments(table: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation, the mean corrected where its own rounding shows beside the deviation."""
+    mean = table.mean(axis=0)
+    off = (table - mean).mean(axis=0)
+    deviation = np.sqrt(np.mean((table - mean) ** 2, axis=0))
+    if not (rounded := np.abs(off) > _OFF_CENTRE * deviation).any():
+        return mean, deviation
+    mean = np.where(rounded, mean + off, mean)
+    return mean, np.sqrt(np.mean((table - mean) ** 2, axis=0))

@@ -26,6 +26,7 @@ _WRAPPER = """
 extern "C" {{
 #endif
 /* {inputs} inputs: {features}; {outputs} outputs: {targets}; in the data's own units */
+/* {ranges} */
 CASADI_SYMBOL_EXPORT void {name}_predict(const double *x, double *y) {{
   const double *arg[{sz_arg}];
   double *res[{sz_res}];
@@ -81,11 +82,19 @@ def _wrapper(model: Model, function: ca.Function) -> str:
         outputs=model.network.num_outputs,
         features=_comment(model.features),
         targets=_comment(model.targets),
+        ranges=_ranges(model),
         sz_arg=max(function.sz_arg(), 1),
         sz_res=max(function.sz_res(), 1),
         sz_iw=max(function.sz_iw(), 1),
         sz_w=max(function.sz_w(), 1),
     )
+
+
+def _ranges(model: Model) -> str:
+    if model.x_range is None:
+        return "the range of the training inputs is not known"
+    rows = zip(model.features, *model.x_range.tolist(), strict=True)
+    return "trained on " + ", ".join(f"{_comment((name,))} from {low!r} to {high!r}" for name, low, high in rows)
 
 
 def _comment(names: tuple[str, ...]) -> str:

@@ -4,6 +4,9 @@
 
 Weights and scaling are constants inside, so the file that :func:`write_casadi` leaves is read by plain CasADi:
 ``casadi.Function.load("model.casadi")``.  Derivatives of all orders are CasADi's.
+
+Behind the function the file holds, where they are known, the lowest and the highest training inputs as two columns: the
+second thing that a ``casadi.FileDeserializer`` of the file unpacks.
 """
 
 from __future__ import annotations
@@ -50,5 +53,9 @@ def write_casadi(model: Model, path: str | os.PathLike[str], name: str = "model"
     # CasADi writes what ``load`` reads to files only
     with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file:
         saved = Path(folder) / "function"
-        function.save(str(saved))
+        serializer = ca.FileSerializer(str(saved), {})
+        serializer.pack(function)
+        if model.x_range is not None:
+            serializer.pack(ca.DM(model.x_range.T))
+        del serializer  # closes the file
         file.write(saved.read_bytes())

@@ -39,6 +39,9 @@ import numpy as np
 FEATURES = {features!r}
 TARGETS = {targets!r}
 
+# the lowest and the highest training inputs, or None; nothing was learned far outside them
+X_RANGE = {x_range}
+
 X_MEAN = np.array({x_mean})
 X_SCALE = np.array({x_scale})
 Y_MEAN = np.array({y_mean})
@@ -87,6 +90,7 @@ def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
         outputs=model.network.num_outputs,
         features=model.features,
         targets=model.targets,
+        x_range=None if model.x_range is None else f"np.array({_digits(model.x_range)})",
         x_mean=_digits(model.x_scaler.mean),
         x_scale=_digits(model.x_scaler.scale),
         y_mean=_digits(model.y_scaler.mean),

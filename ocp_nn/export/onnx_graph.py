@@ -40,7 +40,7 @@ def onnx_model(model: Model, *, dtype: str = "float64") -> Any:
     ImportError
         If onnx is not installed.
     ValueError
-        For a symbolic stage, which ONNX has no operator for, or an unknown ``dtype``.
+        For a symbolic stage, which ONNX has no operator for, an unknown ``dtype``, or numbers beyond single precision.
     """
     helper, checker = _onnx()
     if dtype not in ("float64", "float32"):
@@ -88,7 +88,10 @@ class _Graph:
         self._constants: list[Any] = []
 
     def constant(self, name: str, values: Array) -> str:
-        array = np.ascontiguousarray(values, dtype=self._dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            array = np.ascontiguousarray(values, dtype=self._dtype)
+        if not np.isfinite(array).all() or (name.endswith("_scale") and not array.all()):
+            raise ValueError(f"{self._dtype} cannot hold {name}: export in double precision, or train in other units")
         self._constants.append(self._numpy_helper.from_array(array, name))
         return name
 
@@ -106,9 +109,18 @@ class _Graph:
         opset = [helper.make_opsetid("", _OPSET)]
         proto = helper.make_model(graph, producer_name="ocp_nn", producer_version=__version__, opset_imports=opset)
         proto.ir_version = min(proto.ir_version, 8)  # what runtimes of this operator set read
-        helper.set_model_props(proto, {"features": ", ".join(model.features), "targets": ", ".join(model.targets)})
+        helper.set_model_props(proto, _properties(model))
         checker.check_model(proto)
         return proto
+
+
+def _properties(model: Model) -> dict[str, str]:
+    """Names, and where it is known the training range of every input, as lists with all digits."""
+    names = {"features": ", ".join(model.features), "targets": ", ".join(model.targets)}
+    if model.x_range is None:
+        return names
+    low, high = (", ".join(map(repr, row)) for row in model.x_range.tolist())
+    return names | {"x_min": low, "x_max": high}
 
 
 def _softplus(graph: _Graph, a: str) -> str:
