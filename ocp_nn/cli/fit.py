@@ -45,7 +45,8 @@ examples:
 Inputs and targets are standardised by the training part; errors are reported
 in the target's own units.
 Ctrl-C ends the run with the best weights so far; --resume goes on with it.
-Exit code: 0 converged, 2 a limit was reached, 1 error, 130 interrupted.
+Exit code: 0 converged, 2 a limit was reached or an error is not a finite
+number, 1 error, 130 interrupted.
 """
 
 
@@ -97,11 +98,10 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         write_fit(args.out, fit)
         say(f"written to {args.out}: {_FILES}")
-    return _EXIT_CODES.get(fit.result.status, 2)
+    return 0 if fit.succeeded else 130 if fit.result.status is Status.INTERRUPTED else 2
 
 
 _FILES = "summary.json, history.csv, model.npz, checkpoint.npz, convergence.png, predictions.png, layers.png"
-_EXIT_CODES = {Status.CONVERGED: 0, Status.INTERRUPTED: 130}
 
 
 def _solve(
@@ -159,6 +159,8 @@ def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:
         verdict = "confirmed by IPOPT" if fit.confirmation.confirmed else "NOT confirmed by IPOPT"
         say(f"{verdict}: started at this solution it {_ended(fit.confirmation.result)} and moved the objective by a "
             f"relative {abs(fit.confirmation.relative_change):.1e}")  # fmt: skip
+    for note in fit.notes:
+        say(note)
 
 
 def _ended(result: Result) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..experiment import Baseline, Experiment
+import numpy as np
+
+from ..experiment import Baseline, Experiment, constant_error
+from ..overfitting import effective_parameters, held_out_note, interpolation_note
 from ..persistence import save
 from ..reference import Confirmation
 from ..result import Result
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Fit", "final_table", "summarize", "write_fit"]
+
+# What to do about a network that is worse than a simpler model: its weight decay was given, or was chosen already.
+_CHOOSE = "Raise the weight decay, or leave it out to have it chosen on held-out samples."
+_SIMPLIFY = "Use the simpler model or a smaller network; another seed shows how much the split matters."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +64,32 @@ class Fit:
     reference: Result | None = None
     confirmation: Confirmation | None = None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the solve converged to a network whose errors are numbers."""
+        return self.result.success and bool(np.isfinite([*self.errors(self.result).values()]).all())
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know beside the status: one sentence each, none for an ordinary fit."""
+        sentences = (*self._held_out_notes(), self._extrapolation_note())
+        return tuple(sentence for sentence in sentences if sentence)
+
+    def _held_out_notes(self) -> tuple[str, ...]:
+        test = self.errors(self.result)["test_rmse"]
+        worse = held_out_note(test, self.linear.test_rmse, constant_error(self.experiment, "test"))
+        if not worse:
+            return ()
+        problem = self.experiment.problem(self.weight_decay)
+        reproduced = interpolation_note(problem, self.result.trajectory.controls)
+        return (worse, reproduced, _CHOOSE if self.selection is None else _SIMPLIFY)
+
+    def _extrapolation_note(self) -> str:
+        experiment = self.experiment
+        model = experiment.model(self.result.trajectory.controls)
+        outside = model.extrapolation(experiment.dataset.x[experiment.split.test])
+        return f"Of the test part {outside}." if outside else ""
+
     def errors(self, result: Result) -> dict[str, float]:
         """Training and test RMSE of a result's controls."""
         controls = result.trajectory.controls
@@ -65,6 +99,7 @@ class Fit:
 def summarize(fit: Fit) -> dict[str, Any]:
     """The content of ``summary.json``."""
     data, result = fit.experiment.dataset, fit.result
+    problem = fit.experiment.problem(fit.weight_decay)
     return {
         "dataset": data.name,
         "source": data.source,
@@ -75,12 +110,13 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "sizes": fit.experiment.network.sizes,
         "activation": fit.activation,
         "weight_decay": fit.weight_decay,
-        "weight_decay_selection": None if fit.selection is None else fit.selection.as_dict(),
+        "weight_decay_selection": _selection(fit),
         "seed": fit.seed,
         "shooting": fit.shooting,
         "tolerance": fit.tolerance,
         "status": result.status.value,
         "message": result.message,
+        "notes": fit.notes,
         "objective": result.objective,
         "rollout_objective": result.rollout_objective,
         "max_defect": result.max_defect,
@@ -90,10 +126,17 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "gauss_newton_steps": result.counts["gauss_newton"],
         "counts": result.counts,
         "seconds": result.seconds,
+        "num_weights": problem.network.num_controls,
+        "effective_parameters": effective_parameters(problem, result.trajectory.controls),
+        "constant_test_rmse": constant_error(fit.experiment, "test"),
         "linear_regression": {"train_rmse": fit.linear.train_rmse, "test_rmse": fit.linear.test_rmse},
         "reference": _reference(fit),
         "environment": environment(),
     }
+
+
+def _selection(fit: Fit) -> dict[str, Any] | None:
+    return None if fit.selection is None else {"message": fit.selection.message, **fit.selection.as_dict()}
 
 
 def _reference(fit: Fit) -> dict[str, Any] | None:
