@@ -11,7 +11,7 @@ __all__ = ["LARGEST", "Scaler"]
 
 Array = NDArray[np.float64]
 
-# A standard deviation below this share of the mean is rounding, not variation: such a column is only centred.
+# A standard deviation below this share of the mean is rounding, not variation: such a column is constant.
 _ROUNDING = 10 * np.finfo(float).eps
 
 # The mean of a long column of large numbers is itself rounded; a share of the deviation that is worth correcting.
@@ -28,8 +28,8 @@ LARGEST = 1e300
 class Scaler:
     """The affine map t -> (t - mean) / scale, column by column.
 
-    Fit it on the training part only.  A column that is constant *there* (a rare category, say) keeps scale 1, so that
-    it maps to zero instead of to infinity; one whose level is so large that its rounding exceeds 1 keeps that as scale.
+    Fit it on the training part only.  A column that is constant *there* (a rare category, say) has its level as scale,
+    or 1 if it is zero: it maps to zero instead of to infinity, its rounding too, in whatever unit it is given.
 
     Attributes
     ----------
@@ -64,10 +64,11 @@ class Scaler:
         exponent = np.frexp(largest)[1]
         mean, deviation = _moments(np.ldexp(table, -exponent))
         mean, deviation = np.ldexp(mean, exponent), np.maximum(np.ldexp(deviation, exponent), _DENORMAL)
-        rounding = _ROUNDING * np.abs(mean)
         same = table.min(axis=0) == table.max(axis=0)
-        constant = same | (deviation <= rounding)
-        return cls(np.where(same, table[0], mean), np.where(constant, np.maximum(rounding, 1.0), deviation))
+        mean = np.where(same, table[0], mean)
+        level = np.abs(mean)
+        constant = same | (deviation <= _ROUNDING * level)
+        return cls(mean, np.where(constant, np.where(level > 0, level, 1.0), deviation))
 
     def transform(self, table: ArrayLike) -> Array:
         """Into standard units.
