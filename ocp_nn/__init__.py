@@ -12,6 +12,7 @@ from .model import ExtrapolationWarning, Model
 from .network import Dense, Network, Symbolic
 from .nlp_solvers import solve_nlp
 from .options import Options
+from .overfitting import OverfittingWarning
 from .persistence import LoadError, load
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
@@ -30,6 +31,7 @@ __all__ = [
     "Model",
     "Network",
     "Options",
+    "OverfittingWarning",
     "Record",
     "Result",
     "Status",

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from ocp_nn import Network, TrainingProblem
+from ocp_nn import Network, OverfittingWarning, TrainingProblem
 from ocp_nn.cli import main
 from ocp_nn.conditioning.point import linearise_at
-from ocp_nn.overfitting import OverfittingWarning, effective_parameters, held_out_note, interpolation_note
+from ocp_nn.overfitting import effective_parameters, held_out_note, interpolation_note
 
 RNG = np.random.default_rng(0)
 SIZES = {"more weights than numbers": (25, [2, 12, 1]), "fewer": (1100, [2, 3, 1]), "two outputs": (20, [2, 4, 4, 2])}

@@ -4,7 +4,7 @@ Each command is a module of this package with ``register(subparsers)`` and ``run
 the library does not.  A mistake of the user is one line on standard error, without a traceback.
 
 Exit codes: 0 done (a solve: converged), 2 a solve ended without converging (a limit was reached; what was found is
-written all the same), 1 an error, 130 interrupted.
+written all the same) or with errors that are no finite numbers, 1 an error, 130 interrupted.
 """
 
 from __future__ import annotations

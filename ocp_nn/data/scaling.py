@@ -54,12 +54,7 @@ class Scaler:
                 f"a scaler is fitted on a table (N, columns) with at least one row, received {table.shape}"
             )
         largest = np.abs(table).max(axis=0)
-        for column, value in enumerate(largest):
-            if not value <= LARGEST:
-                raise ValueError(
-                    f"column {column}: finite values up to {LARGEST:g} in magnitude can be standardised, received "
-                    f"{value:g}"
-                )
+        _check_size(largest)
         # by powers of two, which are exact: sums and squares then neither overflow nor underflow
         exponent = np.frexp(largest)[1]
         mean, deviation = _moments(np.ldexp(table, -exponent))
@@ -100,6 +95,14 @@ class Scaler:
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"expected a table of shape (N, {len(self.mean)}), received {table.shape}")
         return table
+
+
+def _check_size(largest: Array) -> None:
+    for column, value in enumerate(largest):
+        if not value <= LARGEST:
+            raise ValueError(
+                f"column {column}: finite values up to {LARGEST:g} in magnitude can be standardised, received {value:g}"
+            )
 
 
 def _moments(table: Array) -> tuple[Array, Array]:
