@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activations import Activation, activation
+from .batch import BatchEvaluator
 
 __all__ = ["Dense", "Layer", "Network", "Symbolic"]
 
@@ -98,7 +99,7 @@ class Dense:
 class Symbolic:
     """Any CasADi stage ``function(x, u) -> x_next`` of column vectors.
 
-    Sensitivities are CasADi's.  The compiled batch functions are cached on the object.
+    Sensitivities are CasADi's.  What evaluates batches is made when it is first used, and serves any number of threads.
 
     Raises
     ------
@@ -107,7 +108,6 @@ class Symbolic:
     """
 
     function: ca.Function
-    _batches: dict[tuple[str, int], BatchFunction] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         f = self.function
@@ -122,7 +122,7 @@ class Symbolic:
             )
 
     def __reduce__(self) -> tuple[type[Symbolic], tuple[ca.Function]]:
-        return Symbolic, (self.function,)  # without the compiled batches
+        return Symbolic, (self.function,)  # without what evaluates batches
 
     def describe(self) -> dict[str, Any]:
         """The layer as text, for files: CasADi's own serialisation."""
@@ -145,17 +145,18 @@ class Symbolic:
         return x, u, self.function(x, u)
 
     @cached_property
-    def _dense_function(self) -> ca.Function:
+    def _forward(self) -> BatchEvaluator:
         x, u, f = self._symbols()
-        return ca.Function("forward", [x, u], [ca.densify(f)])
+        return BatchEvaluator(ca.Function("forward", [x, u], [ca.densify(f)]), shared=[1])
 
     @cached_property
-    def _jacobians(self) -> ca.Function:
+    def _jacobians(self) -> BatchEvaluator:
         x, u, f = self._symbols()
-        return ca.Function("jacobians", [x, u], [ca.densify(ca.jacobian(f, x)), ca.densify(ca.jacobian(f, u))])
+        outputs = [ca.densify(ca.jacobian(f, x)), ca.densify(ca.jacobian(f, u))]
+        return BatchEvaluator(ca.Function("jacobians", [x, u], outputs), shared=[1])
 
     @cached_property
-    def _curvature(self) -> ca.Function:
+    def _curvature(self) -> BatchEvaluator:
         x, u, f = self._symbols()
         multiplier, dx, du = ca.MX.sym("l", self.num_outputs), ca.MX.sym("dx", x.numel()), ca.MX.sym("du", u.numel())
         inner = ca.dot(multiplier, f)
@@ -164,70 +165,39 @@ class Symbolic:
             return ca.densify(ca.jtimes(gradient, x, dx) + ca.jtimes(gradient, u, du))
 
         outputs = [product(ca.gradient(inner, x)), product(ca.gradient(inner, u))]
-        return ca.Function("curvature", [x, u, multiplier, dx, du], outputs)
+        return BatchEvaluator(ca.Function("curvature", [x, u, multiplier, dx, du], outputs), shared=[1, 4])
 
     @cached_property
-    def _second_derivative(self) -> ca.Function:
+    def _second_derivative(self) -> BatchEvaluator:
         x, u, f = self._symbols()
         dx, du = ca.MX.sym("dx", x.numel()), ca.MX.sym("du", u.numel())
 
         def along(g: ca.MX) -> ca.MX:
             return ca.jtimes(g, x, dx) + ca.jtimes(g, u, du)
 
-        return ca.Function("second_derivative", [x, u, dx, du], [ca.densify(along(along(f)))])
-
-    def _batch(self, name: str, function: ca.Function, num_samples: int, shared: Sequence[int]) -> BatchFunction:
-        key = (name, num_samples)
-        if key not in self._batches:
-            self._batches[key] = BatchFunction(function, num_samples, shared)
-        return self._batches[key]
+        outputs = [ca.densify(along(along(f)))]
+        return BatchEvaluator(ca.Function("second_derivative", [x, u, dx, du], outputs), shared=[1, 3])
 
     def forward(self, x: Array, u: Array) -> Array:
         """The stage for a batch: (N, num_inputs) -> (N, num_outputs)."""
-        (f,) = self._batch("forward", self._dense_function, len(x), [1])(x, u)
-        return f.reshape(len(x), self.num_outputs)
+        (f,) = self._forward(len(x), x, u)
+        return f
 
     def jacobians(self, x: Array, u: Array) -> tuple[Array, Array]:
         """A (N, num_outputs, num_inputs) and B (N, num_outputs, num_controls) at a batch of points."""
-        a, b = self._batch("jacobians", self._jacobians, len(x), [1])(x, u)
+        a, b = self._jacobians(len(x), x, u)
         columns_first = (len(x), -1, self.num_outputs)
         return a.reshape(columns_first).transpose(0, 2, 1), b.reshape(columns_first).transpose(0, 2, 1)
 
     def curvature_product(self, x: Array, u: Array, multiplier: Array, dx: Array, du: Array) -> tuple[Array, Array]:
         """Products of the Hessian of sum_i <multiplier_i, f(x_i, u)> with (dx, du): shapes of x and of u."""
-        hx, hu = self._batch("curvature", self._curvature, len(x), [1, 4])(x, u, multiplier, dx, du)
-        return hx.reshape(x.shape), hu.reshape(len(x), -1).sum(axis=0)
+        hx, hu = self._curvature(len(x), x, u, multiplier, dx, du)
+        return hx, hu.sum(axis=0)
 
     def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
         """d^2/dt^2 f(x + t dx, u + t du) at t = 0 for a batch: (N, num_outputs)."""
-        (f,) = self._batch("second_derivative", self._second_derivative, len(x), [1, 3])(x, u, dx, du)
-        return f.reshape(len(x), self.num_outputs)
-
-
-class BatchFunction:
-    """A CasADi function of one sample, evaluated for N samples without copies at the boundary.
-
-    CasADi is column-major with one column a sample, NumPy here is row-major with one row a sample: the
-    same memory.  Arguments listed in ``shared`` are the same for every sample.  Outputs come back flat.
-    """
-
-    def __init__(self, function: ca.Function, num_samples: int, shared: Sequence[int]) -> None:
-        mapped = function.map(function.name(), "serial", num_samples, list(shared), [])
-        self._inputs = [np.zeros(mapped.nnz_in(i)) for i in range(mapped.n_in())]
-        self._outputs = [np.zeros(mapped.nnz_out(i)) for i in range(mapped.n_out())]
-        self._buffer, self._evaluate = mapped.buffer()
-        for i, memory in enumerate(self._inputs):
-            self._buffer.set_arg(i, memory.data)
-        for i, memory in enumerate(self._outputs):
-            self._buffer.set_res(i, memory.data)
-
-    def __call__(self, *arguments: Array) -> list[Array]:
-        for memory, argument in zip(self._inputs, arguments, strict=True):
-            if memory.size != np.size(argument):
-                raise ValueError(f"expected an argument of {memory.size} numbers, received {np.size(argument)}")
-            memory[:] = np.ravel(argument)
-        self._evaluate()
-        return [memory.copy() for memory in self._outputs]
+        (f,) = self._second_derivative(len(x), x, u, dx, du)
+        return f
 
 
 Layer = Dense | Symbolic

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ..activations import ACTIVATIONS
+from ..blas import one_blas_thread
 from ..data import Dataset, Scaler
 from ..initialise import INITIALISATIONS, initialise
 from ..network import Network
@@ -227,7 +227,7 @@ def perform(run: Run, settings: Settings, x: Array, y: Array) -> Rows:
     """All rows of a run; a run that fails has only its line in ``runs``, with the reason."""
     began = time.perf_counter()
     try:
-        with threadpool_limits(1):
+        with one_blas_thread():
             rows = _measure_run(run, settings, x, y)
         status, message = "done", ""
     except (ValueError, ArithmeticError, np.linalg.LinAlgError, MemoryError, RuntimeError) as error:
