@@ -87,8 +87,8 @@ def or_none(kind: Kind) -> Kind:
     return Kind(f"{kind.name}, or null", lambda v: v is None or kind.fits(v))
 
 
-def checked(where: str, value: Any, table: Table) -> dict[str, Any]:
-    """The entries of the table in an object, each of its kind.
+def checked(where: str, value: Any, table: Table, *, strict: bool = False) -> dict[str, Any]:
+    """The entries of the table in an object, each of its kind; ``strict`` refuses others.
 
     Raises
     ------
@@ -97,6 +97,9 @@ def checked(where: str, value: Any, table: Table) -> dict[str, Any]:
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where} is {shown(value)}, expected an object with {', '.join(table)}")
+    unknown = sorted(value.keys() - table.keys())
+    if strict and unknown:
+        raise ValueError(f"{where} has an entry {shown(unknown[0])}, expected only {', '.join(table)}")
     return {name: _entry(where, value, name, kind) for name, kind in table.items()}
 
 

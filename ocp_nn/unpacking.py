@@ -225,9 +225,7 @@ def _names(what: str, names: list[str], columns: int) -> list[str]:
 
 
 def _options(values: dict[str, Any]) -> Options:
-    if unknown := values.keys() - _OPTIONS.keys():
-        raise ValueError(f"the options hold {min(unknown)!r}, which this version does not have")
-    return Options(**checked("the options", values, _OPTIONS))
+    return Options(**checked("the entry 'options'", values, _OPTIONS, strict=True))
 
 
 def _problem(archive: Archive, scalars: dict[str, Any], network: Network) -> TrainingProblem:

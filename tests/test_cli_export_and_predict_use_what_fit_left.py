@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import casadi as ca
 import numpy as np
@@ -109,6 +110,11 @@ MISTAKES = {
     "no folder": (["predict", "{tmp}/none", "{table}"], "none: no such file"),
     "no model in it": (["export", "{tmp}", "--to", "c"], "model.npz: no such file"),
     "not a model": (["export", "{table}", "--to", "c"], "damaged, or not a result"),
+    "a device": (["export", "/dev/null", "--to", "c"], "/dev/null: not a regular file, so not a model"),
+    "weights that are not finite": (
+        ["predict", "{tmp}/broken.npz", "{table}"],
+        "broken.npz: its weights are not finite",
+    ),
     "no table": (["predict", "{folder}", "{tmp}/gone.csv"], "gone.csv: cannot be read"),
     "column missing": (["predict", "{folder}", "{tmp}/short.csv"], "no column 'x2'; needed are x1, x2, found x1, y"),
     "no rows": (["predict", "{folder}", "{tmp}/header.csv"], "no rows"),
@@ -122,6 +128,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line(folder, table, tmp_path, capsys, arguments, message):
+    result = ocp_nn.load(folder / "model.npz")
+    controls = tuple(np.full_like(control, np.nan) for control in result.model.controls)
+    model = ocp_nn.Model(result.model.network, controls, features=result.model.features, targets=result.model.targets)
+    replace(result, model=model, status=ocp_nn.Status.FAILED).save(tmp_path / "broken.npz")
     (tmp_path / "short.csv").write_text("x1,y\n1,2\n")
     (tmp_path / "header.csv").write_text("x1,x2\n")
     (tmp_path / "text.csv").write_text("x1,x2\n1,2\n1,two\n")

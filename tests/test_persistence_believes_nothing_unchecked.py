@@ -205,7 +205,10 @@ META = {
     "no damping": (removed("state", "damping"), "the state has no entry 'damping'"),
     "damping": (put("state", "damping", value={"value": -1.0, "growth": 2.0}), "-1.0 for 'value', expected a finite"),
     "finish": (put("state", "finish", value={"damping": []}), "for 'damping', expected a list of 2, each an object"),
-    "unknown option": (put("options", "speed", value=1), "the options hold 'speed', which this version does not have"),
+    "unknown option": (
+        put("options", "speed", value=1),
+        "the entry 'options' has an entry 'speed', expected only seed",
+    ),
     "option": (put("options", "tolerance", value=-1.0), "tolerance must be > 0"),
     "features": (put("features", value=["a"]), "has 1 features, expected 2"),
     "feature": (put("features", value=["a", 1]), "for 'features', expected a list, each text"),
