@@ -44,6 +44,8 @@ _FORMAT = 1
 _ARGUMENTS: Table = {
     "dataset": TEXT,
     "target": or_none(TEXTS),
+    "features": Optional(or_none(TEXTS), None),
+    "drop": Optional(or_none(TEXTS), None),
     "hidden": listed(COUNT),
     "activation": one_of(*ACTIVATIONS),
     "test_size": NUMBER,
