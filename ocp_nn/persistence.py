@@ -48,7 +48,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class Checkpoint:
         try:
             save(result, self.path)
         except OSError as error:
-            _log.warning("no checkpoint: %s cannot be written: %s", self.path, error)
+            _log.warning("no checkpoint: %s", error)
         self._written = time.monotonic()
 
 
@@ -154,9 +154,9 @@ def load(path: str | os.PathLike[str]) -> Result:
     FileNotFoundError
         If there is no such file.
     LoadError
-        If the file is damaged, something else, or of another version of the format.
+        If the file cannot be read, is damaged, something else, or of another version of the format.
     """
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         try:
             archive = Archive(file)
             meta = _meta(path, archive)
@@ -168,6 +168,17 @@ def load(path: str | os.PathLike[str]) -> Result:
             raise LoadError(
                 f"{path}: damaged, or not a result saved by ocp_nn ({_reason(error)}); use another copy, or train again"
             ) from None
+
+
+def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    if Path(path).exists() and not Path(path).is_file():
+        raise LoadError(f"{path}: not a regular file, expected a result saved by ocp_nn")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LoadError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 # Everything that reading garbage as a zip of arrays, as JSON or as a network has been seen to raise.

@@ -45,10 +45,30 @@ def _apply(layer: Layer, x: ca.MX, u: Array) -> ca.MX:
 
 
 def write_casadi(model: Model, path: str | os.PathLike[str], name: str = "model") -> None:
-    """:func:`casadi_function` in a file for ``casadi.Function.load``."""
-    function = casadi_function(model, name)
+    """:func:`casadi_function` in a file for ``casadi.Function.load``.
+
+    Raises
+    ------
+    OSError
+        If the file, or CasADi's own in the folder for temporary ones, cannot be written.
+    """
+    content = _content(casadi_function(model, name))
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _content(function: ca.Function) -> bytes:
     # CasADi writes what ``load`` reads to files only
-    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file:
+    with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "function"
         function.save(str(saved))
-        file.write(saved.read_bytes())
+        _check_whole(saved)
+        return saved.read_bytes()
+
+
+def _check_whole(saved: Path) -> None:
+    """CasADi says nothing where the disk is full."""
+    try:
+        ca.Function.load(str(saved))
+    except RuntimeError:
+        raise OSError(f"{saved}: CasADi could not write its function there; is the disk full?") from None
