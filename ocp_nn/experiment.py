@@ -84,15 +84,15 @@ class Experiment:
         return TrainingProblem(self.network, self.train_inputs, self.train_targets, weight_decay)
 
     def model(self, controls: Sequence[Array]) -> Model:
-        """The network with these controls, in the data's own units and with its names."""
+        """The network with these controls, in the data's own units and with its names and units."""
         return Model(
             self.network,
             controls,
             x_scaler=self.x_scaler,
             y_scaler=self.y_scaler,
             x_range=column_range(self.dataset.x[self.split.train]),
-            features=self.dataset.feature_names,
-            targets=self.dataset.target_names,
+            features=self.dataset.feature_labels,
+            targets=self.dataset.target_labels,
         )
 
     def measured(self, part: str) -> Array:

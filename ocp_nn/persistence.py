@@ -1,11 +1,15 @@
 """Results on disk: weights, architecture, units, options, history, status and, if wanted, all that it takes to go on.
 
-The file is NumPy's ``.npz`` (a zip of arrays with check sums), without pickle: reading one runs no code of the file.
-It is written beside its place and moved into it, so that a kill leaves the old file whole.
+The file is NumPy's ``.npz`` (a zip of arrays with check sums), without pickle.  It is written beside its place and
+moved into it, so that a kill leaves the old file whole.  Reading takes nothing for granted (:mod:`ocp_nn.npz`,
+:mod:`ocp_nn.unpacking`) and, where all layers are dense, runs no code of the file.  A symbolic layer is a CasADi
+function as CasADi serialises it, and that may name a library to load, or be compiled when it is read: as with any
+program, open such files from people you trust.
 
 Format 2
 --------
-``meta`` is JSON text; numbers that are not finite are the strings "inf", "-inf" and "nan" there.  Its keys:
+``meta`` is JSON text; numbers that are not finite are the strings "inf", "-inf" and "nan" there.  ``meta_sha256`` is
+the SHA-256 of that text.  Its keys:
 
 * ``format``: "ocp_nn result"; ``version``: 2; ``versions``: of ocp_nn, Python and the packages that compute
 * ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
@@ -14,6 +18,9 @@ Format 2
 * ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts
 * ``options``: those of :class:`ocp_nn.Options`, or null
 * ``problem``: {"weight_decay"}, or null; ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
+* ``digests``: of each array by name, the first 16 hexadecimal digits of the SHA-256 of its bytes
+
+The check sums are against accidents and edits, not forgery; a file without ``meta_sha256`` is of before they were kept.
 
 Arrays, with k counting stages from 0:
 
@@ -29,14 +36,16 @@ in the same order, so a solve that goes on from a file gives the same bits as on
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import platform
+import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -46,35 +55,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import atomic_write
-from .blas import limited_blas
-from .data.scaling import Scaler
-from .gauss_newton import Damping
-from .inner_problem import AugmentedLagrangian
-from .model import Model
-from .network import Network
-from .options import Options
-from .problem import TrainingProblem, Trajectory
-from .result import Record, Result, Status
-from .solver_state import Best, Finish, SolverState
+from .npz import Archive, digest
+from .problem import Trajectory
+from .result import Record, Result
+from .schema import WORDS, Optional, checked, shown, to_words
+from .solver_state import SolverState
+from .unpacking import NUMBERS, RESULT, STATE, unpacked
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "LoadError", "load", "save"]
 
 Array = NDArray[np.float64]
-Arrays = tuple[Array, ...]
 Content = dict[str, Any]
 
 FORMAT, FORMAT_VERSION = "ocp_nn result", 2
 
 _PACKAGES = ("casadi", "numpy", "scipy")
-_NUMBERS = tuple(name for name in Record.columns() if name != "phase")
-_INTEGERS = ("iteration", "steps")
-_RESULT_SCALARS = (
-    "message", "objective", "rollout_objective", "max_defect", "stationarity", "seconds", "solver", "counts",
-)  # fmt: skip
-_STATE_SCALARS = (
-    "stationarity", "rollout_objective", "settled", "stalled", "restart_objective", "restart_outer",
-    "fruitless", "outer", "counts",
-)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +103,7 @@ class Checkpoint:
         try:
             save(result, self.path)
         except OSError as error:
-            _log.warning("no checkpoint: %s cannot be written: %s", self.path, error)
+            _log.warning("no checkpoint: %s", error)
         self._written = time.monotonic()
 
 
@@ -160,44 +155,77 @@ def load(path: str | os.PathLike[str]) -> Result:
     FileNotFoundError
         If there is no such file.
     LoadError
-        If the file is damaged, something else, or of another version of the format.
+        If the file cannot be read, is damaged, something else, or of another version of the format.
     """
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         try:
-            content = _read(file)
-            meta = json.loads(str(content["meta"]))
-            _check_format(path, meta)
-            return _unpacked(content, meta)
+            archive = Archive(file)
+            meta = _meta(path, archive)
+            archive.digests = checked("the description", meta, _DIGESTS)["digests"]
+            return unpacked(archive, meta)
         except LoadError:
             raise
         except _DAMAGE as error:
             raise LoadError(
-                f"{path}: damaged, or not a result saved by ocp_nn ({type(error).__name__}: {error}); "
-                "use another copy, or train again"
+                f"{path}: damaged, or not a result saved by ocp_nn ({_reason(error)}); use another copy, or train again"
             ) from None
+
+
+def _opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    if Path(path).exists() and not Path(path).is_file():
+        raise LoadError(f"{path}: not a regular file, expected a result saved by ocp_nn")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LoadError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 # Everything that reading garbage as a zip of arrays, as JSON or as a network has been seen to raise.
 _DAMAGE = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, OSError, RuntimeError, NotImplementedError,
-    SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error,
+    SyntaxError, MemoryError, ArithmeticError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
+# Check sums of the arrays by name; files of before they were kept have none.
+_DIGESTS = {"digests": Optional(WORDS, {})}
 
-def _read(file: IO[bytes]) -> Content:
-    archive = np.load(file, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError("a single array")
-    return {name: archive[name] for name in archive.files}
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
+
+
+def _meta(path: str | os.PathLike[str], archive: Archive) -> Content:
+    """The description of the content, once its format and its check sum are found right."""
+    text = str(archive.words("meta", ()))
+    meta = json.loads(text, parse_constant=_refuse_constant)
+    _check_format(path, meta)
+    if "meta_sha256" in archive and str(archive.words("meta_sha256", ())) != _sha256(text):
+        raise ValueError("the description is not the one that was saved: its check sum differs")
+    if "meta_sha256" not in archive:
+        meta.pop("digests", None)
+    return meta
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"the description holds {word}, which is not JSON")
 
 
 def _check_format(path: str | os.PathLike[str], meta: Any) -> None:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
     if meta.get("version") != FORMAT_VERSION:
-        writer = meta.get("versions", {}).get("ocp_nn", "unknown")
+        versions = meta.get("versions")
+        writer = shown(versions.get("ocp_nn", "unknown")) if isinstance(versions, dict) else "unknown"
+        writer = writer.strip("'")
         raise LoadError(
-            f"{path}: written in format {meta.get('version')} by ocp_nn {writer}, but this version reads format "
+            f"{path}: written in format {shown(meta.get('version'))} by ocp_nn {writer}, but this version reads format "
             f"{FORMAT_VERSION}; install ocp_nn {writer}, or train again"
         )
 
@@ -218,7 +246,7 @@ def _packed(result: Result, state: bool) -> Content:
         "activation": getattr(model.network.layers[0], "activation", ""),
         "features": list(model.features),
         "targets": list(model.targets),
-        "result": {"status": result.status.value} | {name: getattr(result, name) for name in _RESULT_SCALARS},
+        "result": {"status": result.status.value} | {name: getattr(result, name) for name in RESULT},
         "options": None if result.options is None else asdict(result.options),
         "problem": None,
         "state": None,
@@ -236,8 +264,9 @@ def _packed(result: Result, state: bool) -> Content:
         if isinstance(result.state, SolverState):
             meta["state"], arrays = _packed_state(result.state)
             content |= arrays
-    content["meta"] = np.array(json.dumps(_finite(meta), allow_nan=False))
-    return content
+    meta["digests"] = {name: digest(array) for name, array in content.items()}
+    text = json.dumps(to_words(meta), allow_nan=False)
+    return content | {"meta": np.array(text), "meta_sha256": np.array(_sha256(text))}
 
 
 def _versions() -> dict[str, str]:
@@ -251,9 +280,9 @@ def _versions() -> dict[str, str]:
 
 
 def _packed_history(history: Sequence[Record]) -> Content:
-    rows = [[np.nan if (v := getattr(r, name)) is None else float(v) for name in _NUMBERS] for r in history]
+    rows = [[np.nan if (v := getattr(r, name)) is None else float(v) for name in NUMBERS] for r in history]
     return {
-        "history": np.array(rows, dtype=float).reshape(len(rows), len(_NUMBERS)),
+        "history": np.array(rows, dtype=float).reshape(len(rows), len(NUMBERS)),
         "history_phase": np.array([r.phase for r in history], dtype=str),
     }
 
@@ -264,7 +293,7 @@ def _packed_trajectory(trajectory: Trajectory) -> Content:
 
 
 def _packed_state(state: SolverState) -> tuple[dict[str, Any], Content]:
-    scalars = {name: getattr(state, name) for name in _STATE_SCALARS}
+    scalars = {name: getattr(state, name) for name in STATE}
     scalars["damping"] = asdict(state.damping)
     scalars["best"], scalars["safeguard"] = state.best.objective, state.safeguard.objective
     scalars["finish"] = None if state.finish is None else asdict(state.finish)
@@ -283,113 +312,3 @@ def _packed_state(state: SolverState) -> tuple[dict[str, Any], Content]:
 
 def _numbered(name: str, arrays: Sequence[Array], first: int = 0) -> Content:
     return {f"{name}_{k}": array for k, array in enumerate(arrays, first)}
-
-
-def _finite(value: Any) -> Any:
-    """Plain Python values, with words for the numbers that JSON has not."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, np.generic | np.ndarray):
-        return _finite(value.tolist())
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
-
-
-# --- unpacking
-
-
-def _unpacked(content: Content, meta: dict[str, Any]) -> Result:
-    network = Network.from_description(meta["layers"])
-    num_stages = network.num_stages
-    model = Model(
-        network,
-        _collect(content, "control", range(num_stages)),
-        x_scaler=Scaler(content["x_mean"], content["x_scale"]),
-        y_scaler=Scaler(content["y_mean"], content["y_scale"]),
-        x_range=content.get("x_range"),
-        features=meta["features"],
-        targets=meta["targets"],
-    )
-    scalars = _restored(meta["result"])
-    options = None if meta["options"] is None else Options(**_restored(meta["options"]))
-    problem = state = None
-    trajectory = Trajectory(model.controls, ())
-    if meta["problem"] is not None:
-        problem = TrainingProblem(network, content["problem_x"], content["problem_y"], meta["problem"]["weight_decay"])
-        trajectory = _unpacked_trajectory(content, problem, model.controls)
-    if problem is not None and meta["state"] is not None:
-        state = _unpacked_state(content, problem, _restored(meta["state"]))
-    return Result(
-        status=Status(scalars.pop("status")),
-        trajectory=trajectory,
-        history=tuple(_unpacked_history(content)),
-        state=state,
-        problem=problem,
-        model=model,
-        options=options,
-        versions=meta["versions"],
-        **scalars,
-    )
-
-
-def _unpacked_history(content: Content) -> Iterator[Record]:
-    for row, phase in zip(content["history"].tolist(), content["history_phase"].tolist(), strict=True):
-        values: dict[str, Any] = dict(zip(_NUMBERS, row, strict=True))
-        values |= {name: int(values[name]) for name in _INTEGERS}
-        if np.isnan(values["rollout_objective"]):
-            values["rollout_objective"] = None
-        yield Record(phase=phase, **values)
-
-
-def _unpacked_trajectory(content: Content, problem: TrainingProblem, controls: Arrays) -> Trajectory:
-    states = (problem.x, *_collect(content, "trajectory_state", range(1, problem.num_stages)))
-    multipliers = None
-    if "trajectory_multiplier_0" in content:
-        multipliers = _collect(content, "trajectory_multiplier", range(problem.num_stages))
-    trajectory = Trajectory(controls, states, multipliers)
-    problem.check(trajectory)
-    return trajectory
-
-
-def _unpacked_state(content: Content, problem: TrainingProblem, scalars: dict[str, Any]) -> SolverState:
-    stages, inner = range(problem.num_stages), range(problem.num_stages - 1)
-    controls = _collect(content, "state_control", stages)
-    states = (problem.x, *_collect(content, "state_state", range(1, problem.num_stages)))
-    problem.check(Trajectory(controls, states))
-    multipliers = _collect(content, "state_multiplier", inner)
-    penalty = tuple(content["state_penalty"].tolist())
-    finish = scalars.pop("finish")
-    # as in the solve: rounding may depend on the number of BLAS threads
-    with limited_blas(problem), np.errstate(over="ignore", invalid="ignore"):
-        point = AugmentedLagrangian(problem, multipliers, penalty).at(controls, states)
-    return SolverState(
-        point=point,
-        multipliers=multipliers,
-        penalty=penalty,
-        violation=tuple(content["state_violation"].tolist()),
-        damping=Damping(**scalars.pop("damping")),
-        best=Best(_collect(content, "state_best", stages), scalars.pop("best")),
-        safeguard=Best(_collect(content, "state_safeguard", stages), scalars.pop("safeguard")),
-        start=_collect(content, "state_start", stages),
-        finish=None if finish is None else _unpacked_finish(finish),
-        **scalars,
-    )
-
-
-def _unpacked_finish(finish: dict[str, Any]) -> Finish:
-    damping, other = (Damping(**scalars) for scalars in finish["damping"])
-    return Finish((damping, other), tuple(finish["gains"]), finish["second_order"])
-
-
-def _collect(content: Content, name: str, numbers: range) -> Arrays:
-    return tuple(content[f"{name}_{k}"] for k in numbers)
-
-
-def _restored(value: Any) -> Any:
-    """The inverse of :func:`_finite`."""
-    if isinstance(value, dict):
-        return {key: _restored(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_restored(entry) for entry in value]
-    return float(value) if value in ("inf", "-inf", "nan") else value

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import casadi as ca
 import numpy as np
@@ -105,10 +106,50 @@ def test_the_onnx_export_predicts(folder, tmp_path, options, dtype):
     np.testing.assert_allclose(y, predictions(folder), atol=1e-12 if dtype == "float64" else 1e-5)
 
 
+@pytest.fixture(scope="module")
+def pump(tmp_path_factory):
+    """A folder that was fitted to a table with units, decimal commas and a column of words, and the table."""
+    path = tmp_path_factory.mktemp("pump")
+    rows = [f"{i},5;p{i};{(7 * i) % 11};{(i * i) % 13},25" for i in range(1, 40)]
+    (path / "pump.csv").write_text("\n".join(["speed [1/min];name;temp (K);head [m]", *rows]) + "\n")
+    arguments = ["--target", "head", "--drop", "name", "--hidden", "2", "--weight-decay", "1", "--reference", "none"]
+    code = main(["fit", str(path / "pump.csv"), *arguments, "--out", str(path / "run")])
+    assert code == 0
+    return path
+
+
+def test_units_of_a_table_stay_with_the_model(pump, capsys):
+    model = ocp_nn.load(pump / "run" / "model.npz").model
+    assert (model.features, model.targets) == (("speed [1/min]", "temp [K]"), ("head [m]",))
+    summary = json.loads((pump / "run" / "summary.json").read_text())
+    assert (summary["features"], summary["units"]) == (["speed [1/min]", "temp [K]"], "m")
+    assert json.loads((pump / "run" / "run.json").read_text())["arguments"]["drop"] == ["name"]
+    assert main(["fit", "--resume", str(pump / "run")]) == 0
+    assert "test RMSE [m]" in capsys.readouterr().out
+
+
+def test_predict_reads_a_table_by_the_same_rules(pump, tmp_path, capsys):
+    assert main(["predict", str(pump / "run"), str(pump / "pump.csv"), "--out", str(tmp_path / "p.csv")]) == 0
+    assert "39 predictions" in (line := capsys.readouterr().out) and "RMSE" in line
+    header, *rows = (tmp_path / "p.csv").read_text().splitlines()
+    assert header == "head [m]"
+    x = [[i + 0.5, (7 * i) % 11] for i in range(1, 40)]
+    expected = ocp_nn.load(pump / "run" / "model.npz").predict(x)
+    np.testing.assert_array_equal(np.array(rows, dtype=float), expected[:, 0])
+    (tmp_path / "hot.csv").write_text("temp [C],speed\n1,2\n")
+    assert main(["predict", str(pump / "run"), str(tmp_path / "hot.csv")]) == 1
+    assert "hot.csv: column temp [C] is expected in K; convert it" in capsys.readouterr().err
+
+
 MISTAKES = {
     "no folder": (["predict", "{tmp}/none", "{table}"], "none: no such file"),
     "no model in it": (["export", "{tmp}", "--to", "c"], "model.npz: no such file"),
     "not a model": (["export", "{table}", "--to", "c"], "damaged, or not a result"),
+    "a device": (["export", "/dev/null", "--to", "c"], "/dev/null: not a regular file, so not a model"),
+    "weights that are not finite": (
+        ["predict", "{tmp}/broken.npz", "{table}"],
+        "broken.npz: its weights are not finite",
+    ),
     "no table": (["predict", "{folder}", "{tmp}/gone.csv"], "gone.csv: cannot be read"),
     "column missing": (["predict", "{folder}", "{tmp}/short.csv"], "no column 'x2'; needed are x1, x2, found x1, y"),
     "no rows": (["predict", "{folder}", "{tmp}/header.csv"], "no rows"),
@@ -122,6 +163,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line(folder, table, tmp_path, capsys, arguments, message):
+    result = ocp_nn.load(folder / "model.npz")
+    controls = tuple(np.full_like(control, np.nan) for control in result.model.controls)
+    model = ocp_nn.Model(result.model.network, controls, features=result.model.features, targets=result.model.targets)
+    replace(result, model=model, status=ocp_nn.Status.FAILED).save(tmp_path / "broken.npz")
     (tmp_path / "short.csv").write_text("x1,y\n1,2\n")
     (tmp_path / "header.csv").write_text("x1,x2\n")
     (tmp_path / "text.csv").write_text("x1,x2\n1,2\n1,two\n")

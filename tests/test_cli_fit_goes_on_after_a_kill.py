@@ -113,6 +113,73 @@ def test_data_that_have_changed_are_an_error(tmp_path, capsys):
     assert "another problem" in capsys.readouterr().err
 
 
+def edited(path, *names, value):
+    """The run's file with one entry put to another value."""
+    content = json.loads(path.read_text())
+    inner = content
+    for name in names[:-1]:
+        inner = inner[name]
+    inner[names[-1]] = value
+    return json.dumps(content)
+
+
+RUN_FILES = {
+    "empty": (lambda path: "", "Expecting value"),
+    "truncated": (lambda path: path.read_text()[:90], "run.json: damaged"),
+    "a list": (lambda path: f"[{path.read_text()}]", "expected an object with format, arguments"),
+    "nested": (lambda path: json.dumps({"run": json.loads(path.read_text())}), "an entry 'run', expected only format"),
+    "deeply nested": (lambda path: "[" * 100_000, "run.json: damaged"),
+    "huge": (lambda path: path.read_text() + " " * 2**21, "bytes, expected at most 1048576"),
+    "another version": (
+        lambda path: edited(path, "format", value=7),
+        "its format is 7, but this version reads format 1",
+    ),
+    "no arguments": (lambda path: edited(path, "arguments", value=None), "None for 'arguments', expected an object"),
+    "unknown argument": (lambda path: edited(path, "arguments", "hiden", value=[2]), "an entry 'hiden', expected only"),
+    "hidden": (lambda path: edited(path, "arguments", "hidden", value=2), "2 for 'hidden', expected a list"),
+    "nested hidden": (lambda path: edited(path, "arguments", "hidden", value=[[2]]), "[[2]] for 'hidden', expected"),
+    "seed": (lambda path: edited(path, "arguments", "seed", value="0"), "'0' for 'seed', expected an integer >= 0"),
+    "activation": (lambda path: edited(path, "arguments", "activation", value="swish"), "expected one of tanh"),
+    "weight decay": (
+        lambda path: edited(path, "weight_decay", value=None),
+        "None for 'weight_decay', expected a finite",
+    ),
+    "not finite": (lambda path: edited(path, "weight_decay", value=float("nan")), "nan for 'weight_decay'"),
+    "selection": (lambda path: edited(path, "selection", value=[]), "[] for 'selection', expected an object, or null"),
+    "empty selection": (lambda path: edited(path, "selection", value={}), "'selection' has no entry 'weight_decay'"),
+    "other encoding": (lambda path: path.read_text().encode("utf-16"), "run.json: damaged"),
+    "binary": (lambda path: bytes(range(256)), "run.json: damaged"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), RUN_FILES.values(), ids=RUN_FILES)
+def test_a_damaged_run_file_is_one_line(whole, tmp_path, capsys, make, message):
+    content = make(whole / "run.json")
+    (tmp_path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["fit", "--resume", str(tmp_path)]) == 1
+    output, errors = capsys.readouterr()
+    assert (output, errors.count("\n")) == ("", 1)
+    assert message in errors and "run.json" in errors
+
+
+def test_run_files_of_earlier_versions_are_read(whole, tmp_path):
+    content = json.loads((whole / "run.json").read_text())
+    del content["format"]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert main(["fit", "--resume", str(tmp_path), "--quiet"]) == 0
+    assert_same_end(tmp_path, whole)
+
+
+def test_checkpoints_that_cannot_be_gone_on_from_are_one_line(whole, tmp_path, capsys):
+    (tmp_path / "run.json").write_bytes((whole / "run.json").read_bytes())
+    (tmp_path / "checkpoint.npz").write_bytes((whole / "model.npz").read_bytes())
+    assert main(["fit", "--resume", str(tmp_path)]) == 1
+    assert "checkpoint.npz: a result without the solver's state" in capsys.readouterr().err
+    (tmp_path / "checkpoint.npz").write_bytes((whole / "checkpoint.npz").read_bytes()[:-100])
+    assert main(["fit", "--resume", str(tmp_path)]) == 1
+    assert "checkpoint.npz: damaged" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(whole, tmp_path, capsys):
     (tmp_path / "run.json").write_text("{}")
     for arguments, message in [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
+import os
 import zipfile
 from dataclasses import fields, replace
 
@@ -228,6 +230,21 @@ def test_contents_that_do_not_fit_are_one_clear_error(content, meta, tmp_path):
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         ocp_nn.load(tmp_path / "none.npz")
+
+
+def test_what_is_no_readable_file_is_one_clear_error(content, tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")  # would wait for a writer
+    for path in (tmp_path, tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(LoadError, match=f"{path}: not a regular file, expected a result saved by ocp_nn"):
+            ocp_nn.load(path)
+
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "r.npz").write_bytes(content)
+    monkeypatch.setattr(builtins, "open", refuse)
+    with pytest.raises(LoadError, match=r"r\.npz: cannot be read: Permission denied"):
+        ocp_nn.load(tmp_path / "r.npz")
 
 
 def test_a_kill_while_writing_leaves_the_old_file(result, content, tmp_path, monkeypatch):

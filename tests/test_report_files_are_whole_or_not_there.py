@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,6 +28,76 @@ def test_an_exception_keeps_the_old_file(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["summary.json"]
+
+
+PLACES = {
+    "a folder": ("folder", IsADirectoryError, "folder: cannot be written: it is a folder"),
+    "a pipe": ("pipe", OSError, "pipe: cannot be written: it is not a regular file"),
+    "below a file": ("file/new", NotADirectoryError, "file/new: cannot be written: Not a directory"),
+    "no folder": ("none/new", FileNotFoundError, "none/new: cannot be written: No such file or directory"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes and messages")
+@pytest.mark.parametrize(("name", "kind", "message"), PLACES.values(), ids=PLACES)
+def test_what_cannot_be_written_is_one_sentence(tmp_path, name, kind, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}
+    with pytest.raises(kind) as error, atomic_write(tmp_path / name) as file:
+        file.write(b"new")
+    assert str(error.value) == f"{tmp_path}{os.sep}{message}"
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"summary\.json: cannot be written: No space left on device") as error:
+        write_json(path, {"a": 1})
+    assert error.value.errno == errno.ENOSPC
+    assert (path.read_text(), os.listdir(tmp_path)) == ("old", ["summary.json"])
+
+
+def test_an_error_of_ones_own_stays_what_it_was(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such file or directory: 'source'"), atomic_write(tmp_path / "x"):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "source")
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "latest").symlink_to("real")
+    with atomic_write(tmp_path / "latest") as file:
+        file.write(b"new")
+    assert (tmp_path / "latest").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize("write", ["write_casadi", "write_c", "write_numpy"])
+def test_exports_on_a_full_disk_are_an_error(tmp_path, write):
+    """CasADi says nothing when it cannot write, so the exports must look."""
+    code = f"""
+import resource, signal, sys
+import numpy as np, ocp_nn, ocp_nn.export
+network = ocp_nn.Network.mlp([3, 40, 1])
+model = ocp_nn.Model(network, network.init_controls(0))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    ocp_nn.export.{write}(model, sys.argv[1])
+except OSError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "the disk full" in line or "cannot be written: File too large" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_visible_before_the_end(tmp_path):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable
 
-from ..data import Dataset
+from ..data import Dataset, load_dataset
 from ..experiment import Experiment
 from ..selection import Selection, choose_weight_decay
 
 __all__ = [
+    "add_column_arguments",
     "add_problem_arguments",
+    "load_data",
     "positive",
     "prepare_experiment",
     "print_line",
@@ -30,7 +33,7 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
         nargs="?" if optional else None,
         help="a name (see ocp-nn datasets), a CSV file or a folder",
     )
-    parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
+    add_column_arguments(parser)
     parser.add_argument(
         "--hidden", metavar="WIDTHS", type=_widths, default=(20, 20), help="default 20,20; 'none' is linear"
     )
@@ -44,6 +47,20 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     parser.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="of the split and the initial weights, default 0"
     )
+
+
+def add_column_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which columns of the data are targets and which inputs."""
+    parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
+    parser.add_argument("--features", metavar="COLS", type=_column_names, action="extend",
+                        help="the inputs, separated by commas; default all other columns")  # fmt: skip
+    parser.add_argument("--drop", metavar="COLS", type=_column_names, action="extend",
+                        help="instead of --features: columns to leave out, separated by commas")  # fmt: skip
+
+
+def load_data(args: argparse.Namespace) -> Dataset:
+    """The data set that the arguments name."""
+    return load_dataset(args.dataset, target=args.target, features=args.features, drop=args.drop or ())
 
 
 def prepare_experiment(args: argparse.Namespace, data: Dataset) -> Experiment:
@@ -74,6 +91,14 @@ def print_line(line: str) -> None:
 
 def silent(line: str) -> None:
     pass
+
+
+def _column_names(text: str) -> list[str]:
+    """Names separated by commas; one that has a comma itself stands in double quotes."""
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if not names or not all(names):
+        raise argparse.ArgumentTypeError(f"column names separated by commas are expected, received {text!r}")
+    return names
 
 
 def _widths(text: str) -> tuple[int, ...]:

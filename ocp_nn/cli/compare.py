@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import DEFAULT_METHODS, METHODS, OURS, Row, compare
-from ..data import load_dataset
 from ..report import environment_line, format_number, problem_line
-from .arguments import add_problem_arguments, positive, prepare_experiment, print_line, select_weight_decay, silent
+from .arguments import (
+    add_problem_arguments,
+    load_data,
+    positive,
+    prepare_experiment,
+    print_line,
+    select_weight_decay,
+    silent,
+)
 
 __all__ = ["register", "run"]
 
@@ -52,7 +59,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
-    data = load_dataset(args.dataset, target=args.target)
+    data = load_data(args)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
     experiment = prepare_experiment(args, data)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS
 from ..initialise import INITIALISATIONS
+from .arguments import add_column_arguments, load_data
 
 __all__ = ["register", "run"]
 
@@ -39,7 +40,7 @@ def register(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("dataset", metavar="DATASET", nargs="?", default="sin2x", help="default sin2x")
-    parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
+    add_column_arguments(parser)
     parser.add_argument("--depths", metavar="N,..", type=_counts, default=(2, 5, 10, 20), help="default 2,5,10,20")
     parser.add_argument("--widths", metavar="N,..", type=_counts, default=(5,), help="default 5")
     parser.add_argument(
@@ -69,12 +70,10 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data import load_dataset
-
     say: Callable[[str], None] = (lambda _: None) if args.quiet else (lambda line: print(line, flush=True))
     if args.no_sweep and args.hidden is None:
         raise ValueError("--no-sweep leaves nothing to do without --hidden")
-    data = load_dataset(args.dataset, target=args.target)
+    data = load_data(args)
     failed = 0 if args.no_sweep else _sweep(args, data, say)
     if args.hidden is not None:
         _advise(args, data, say)

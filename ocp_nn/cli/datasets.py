@@ -11,8 +11,10 @@ from ..report import format_table
 __all__ = ["register", "run"]
 
 _FILES = """\
-Any delimited text file with a header works too (name the column to predict with --target), and so does any folder
-with data.txt (numbers, no header), index_features.txt and index_target.txt (0-based columns)."""
+Any delimited text file with a header works too: name the column to predict with --target, and leave columns out with
+--drop or choose the inputs with --features.  A name may have its unit behind it, as in "speed [m/s]".  Numbers have
+decimal points, or commas where columns are not separated by them; thousands have no mark.
+So does any folder with data.txt (numbers, no header), index_features.txt and index_target.txt (0-based columns)."""
 
 
 def register(subparsers: Any) -> None:

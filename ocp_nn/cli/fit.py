@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..data import load_dataset
 from ..experiment import Experiment, linear_baseline
 from ..initialise import initialise
 from ..options import Options
@@ -21,6 +20,7 @@ from ..selection import Selection
 from ..solver import solve
 from .arguments import (
     add_problem_arguments,
+    load_data,
     positive,
     prepare_experiment,
     print_line,
@@ -38,7 +38,7 @@ SOLVE_SECONDS, REFERENCE_SECONDS = 60.0, 40.0
 _EPILOG = """\
 examples:
   ocp-nn fit diabetes --hidden 20,20 --out results/diabetes
-  ocp-nn fit houses.csv --target price --weight-decay 1
+  ocp-nn fit houses.csv --target price --drop address,id --weight-decay 1
   ocp-nn fit sin2x --hidden 8,8,8 --activation sigmoid --reference none
   ocp-nn fit --resume results/diabetes --time-limit 600
 
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         earlier = earlier_result(args.out)
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
-    data = load_dataset(args.dataset, target=args.target)
+    data = load_data(args)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
     experiment = prepare_experiment(args, data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..model import Model
 from ..persistence import load
 
@@ -21,10 +23,16 @@ def load_model(path: Path) -> Model:
         If there is none.
     LoadError
         If the file cannot be read.
+    ValueError
+        If its weights are not finite.
     """
     file = path / MODEL_FILE if path.is_dir() else path
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; 'ocp-nn fit DATASET --out {path}' leaves one")
-    model = load(file).model
-    assert model is not None, "loaded results have a model"
-    return model
+    if not file.is_file():
+        raise ValueError(f"{file}: not a regular file, so not a model")
+    result = load(file)
+    assert result.model is not None, "loaded results have a model"
+    if not all(np.isfinite(control).all() for control in result.model.controls):
+        raise ValueError(f"{file}: its weights are not finite, because the solve ended with {result.status.value}")
+    return result.model

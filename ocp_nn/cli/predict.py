@@ -24,7 +24,8 @@ examples:
   ocp-nn predict results/houses new.csv | head
 
 The table needs a header with the names of the columns that the model was
-trained on, in any order; other columns are not looked at.  Where the target
+trained on, in any order; other columns are not looked at.  Units in brackets
+must be those of the training table, or may be left out.  Where the target
 columns are there too, the root mean square error is printed.  Rows far outside
 the training data (by more than the width of a column's training range) are
 reported on standard error.

@@ -7,22 +7,63 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..activations import ACTIVATIONS
 from ..data import BUILTIN
 from ..persistence import load
 from ..report import write_json
 from ..result import Result
+from ..schema import (
+    AMOUNT,
+    COUNT,
+    NUMBER,
+    TEXT,
+    TEXTS,
+    Kind,
+    Optional,
+    Table,
+    checked,
+    listed,
+    one_of,
+    or_none,
+    shown,
+)  # fmt: skip
 from ..selection import Selection
+from ..solver_state import SolverState
 
 __all__ = ["CHECKPOINT_FILE", "earlier_result", "earlier_run", "write_run"]
 
 RUN_FILE, CHECKPOINT_FILE = "run.json", "checkpoint.npz"
 
+# Of the file; those of before it was named are of the first.
+_FORMAT = 1
+
 # What belongs to the run; the rest (time limit, quiet, ...) is said anew when it goes on.
-_ARGUMENTS = ("dataset", "target", "hidden", "activation", "test_size", "seed", "shooting", "reference")
+_ARGUMENTS: Table = {
+    "dataset": TEXT,
+    "target": or_none(TEXTS),
+    "features": Optional(or_none(TEXTS), None),
+    "drop": Optional(or_none(TEXTS), None),
+    "hidden": listed(COUNT),
+    "activation": one_of(*ACTIVATIONS),
+    "test_size": NUMBER,
+    "seed": COUNT,
+    "shooting": one_of("multiple", "single"),
+    "reference": one_of("ipopt", "none"),
+}
+_OBJECT = Kind("an object", lambda value: isinstance(value, dict))
+_RUN: Table = {
+    "format": Optional(COUNT, _FORMAT), "arguments": _OBJECT, "weight_decay": AMOUNT, "selection": or_none(_OBJECT),
+}  # fmt: skip
+_SELECTION: Table = {
+    "weight_decay": AMOUNT, "candidates": listed(AMOUNT), "errors": listed(or_none(NUMBER)), "num_train": COUNT,
+    "num_used": COUNT, "num_validation": COUNT, "repeats": COUNT,
+}  # fmt: skip
+
+# A run's file has a kilobyte.
+_MAX_BYTES = 2**20
 
 
 def write_run(folder: Path, args: argparse.Namespace, weight_decay: float, selection: Selection | None) -> None:
@@ -31,7 +72,8 @@ def write_run(folder: Path, args: argparse.Namespace, weight_decay: float, selec
     if args.dataset not in BUILTIN and Path(args.dataset).exists():
         arguments["dataset"] = str(Path(args.dataset).resolve())
     chosen = None if selection is None else selection.as_dict()
-    write_json(folder / RUN_FILE, {"arguments": arguments, "weight_decay": weight_decay, "selection": chosen})
+    content = {"format": _FORMAT, "arguments": arguments, "weight_decay": weight_decay, "selection": chosen}
+    write_json(folder / RUN_FILE, content)
 
 
 def earlier_run(args: argparse.Namespace) -> tuple[argparse.Namespace, Selection | None]:
@@ -48,21 +90,46 @@ def earlier_run(args: argparse.Namespace) -> tuple[argparse.Namespace, Selection
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, so there is no run to go on with; start one with --out")
     try:
-        content = json.loads(path.read_text())
-        arguments = {name: content["arguments"][name] for name in _ARGUMENTS}
-        selection = None if content["selection"] is None else _selection(content["selection"])
-        arguments |= {"hidden": tuple(arguments["hidden"]), "weight_decay": float(content["weight_decay"])}
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); start the run again") from None
+        run = _run(path)
+        arguments = checked("'arguments'", run["arguments"], _ARGUMENTS, strict=True)
+        selection = None if run["selection"] is None else _selection(run["selection"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged ({' '.join(str(error).split())}); start the run again") from None
+    arguments |= {"hidden": tuple(arguments["hidden"]), "weight_decay": float(run["weight_decay"])}
     return argparse.Namespace(**{**vars(args), **arguments, "out": args.resume}), selection
 
 
 def earlier_result(folder: Path) -> Result | None:
-    """The last checkpoint, or None where the run ended before the first."""
+    """The last checkpoint, or None where the run ended before the first.
+
+    Raises
+    ------
+    ValueError
+        If there is a file that cannot be read, or gone on from.
+    """
     path = folder / CHECKPOINT_FILE
-    return load(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    result = load(path)
+    if not isinstance(result.state, SolverState):
+        raise ValueError(f"{path}: a result without the solver's state, so there is nothing to go on from; delete it")
+    return result
 
 
-def _selection(content: Mapping[str, Any]) -> Selection:
-    lists = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
-    return Selection(**{**content, **lists})
+def _run(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise ValueError(f"{size} bytes, expected at most {_MAX_BYTES}")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    version = content.get("format", _FORMAT) if isinstance(content, dict) else _FORMAT
+    if version != _FORMAT:
+        raise ValueError(f"its format is {shown(version)}, but this version reads format {_FORMAT}")
+    return checked("it", content, _RUN, strict=True)
+
+
+def _selection(content: dict[str, Any]) -> Selection:
+    values = checked("'selection'", content, _SELECTION, strict=True)
+    if len(values["candidates"]) != len(values["errors"]):
+        raise ValueError(f"{len(values['candidates'])} candidates but {len(values['errors'])} errors in 'selection'")
+    errors = tuple(float("nan") if error is None else error for error in values["errors"])  # JSON has no word for it
+    return Selection(**values | {"candidates": tuple(values["candidates"]), "errors": errors})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .scaling import LARGEST
 
-__all__ = ["DataError", "Dataset"]
+__all__ = ["DataError", "Dataset", "label"]
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,9 @@ class Dataset:
     feature_names, target_names : tuple of str
         Names of the columns of x and of y.
     units : str
-        Unit of the targets where it is known, else empty.
+        Unit of the targets where it is known and they share it, else empty.
+    feature_units, target_units : tuple of str
+        Units column by column, "" where unknown; or nothing at all.
     source : str
         Where the numbers come from.
     truth : array of y's shape, or None
@@ -52,6 +54,8 @@ class Dataset:
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]
     units: str = ""
+    feature_units: tuple[str, ...] = ()
+    target_units: tuple[str, ...] = ()
     source: str = ""
     truth: Array | None = None
 
@@ -65,8 +69,18 @@ class Dataset:
             raise DataError(f"{self.name}: {len(self.x)} sample(s), at least {MIN_SAMPLES} are needed")
         if self.x.shape[1] == 0 or self.y.shape[1] == 0:
             raise DataError(f"{self.name}: no {'input' if self.x.shape[1] == 0 else 'target'} columns are left")
-        _check_columns(self.name, self.x, self.feature_names)
-        _check_columns(self.name, self.y, self.target_names)
+        _check_columns(self.name, self.x, self.feature_names, self.feature_units)
+        _check_columns(self.name, self.y, self.target_names, self.target_units)
+
+    @property
+    def feature_labels(self) -> tuple[str, ...]:
+        """Names of the inputs with their units in brackets."""
+        return _labels(self.feature_names, self.feature_units or ("",) * self.num_features)
+
+    @property
+    def target_labels(self) -> tuple[str, ...]:
+        """Names of the targets with their units in brackets."""
+        return _labels(self.target_names, self.target_units or (self.units,) * self.num_targets)
 
     @property
     def num_samples(self) -> int:
@@ -81,9 +95,20 @@ class Dataset:
         return self.y.shape[1]
 
 
-def _check_columns(dataset: str, table: Array, names: tuple[str, ...]) -> None:
+def label(name: str, unit: str) -> str:
+    """A name with its unit in brackets, where it has one."""
+    return f"{name} [{unit}]" if unit else name
+
+
+def _labels(names: tuple[str, ...], units: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(label, names, units))
+
+
+def _check_columns(dataset: str, table: Array, names: tuple[str, ...], units: tuple[str, ...]) -> None:
     if len(names) != table.shape[1]:
         raise DataError(f"{dataset}: {table.shape[1]} columns but {len(names)} names")
+    if units and len(units) != table.shape[1]:
+        raise DataError(f"{dataset}: {table.shape[1]} columns but {len(units)} units")
     for column, name in zip(table.T, names, strict=True):
         bad = np.flatnonzero(~np.isfinite(column))
         if bad.size:
@@ -97,5 +122,5 @@ def _check_columns(dataset: str, table: Array, names: tuple[str, ...]) -> None:
         if column.min() == column.max():
             raise DataError(
                 f"{dataset}: column {name!r} is constant ({column[0]:g} in all {len(column)} samples): "
-                "it has no variance to learn from or to standardise by; remove it"
+                "it has no variance to learn from or to standardise by; drop it"
             )

@@ -5,76 +5,128 @@ Every problem is one :class:`DataError` that names the file, the line or column,
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import MIN_SAMPLES, DataError, Dataset
+from .header import Column, cells, columns, delimiter, find, listed, shown
+from .numbers import check_length, is_number, numbers
+from .text import lines
 
-__all__ = ["read_columns", "read_delimited", "read_folder"]
+__all__ = ["chosen", "read_columns", "read_delimited", "read_folder"]
 
 Array = NDArray[np.float64]
+Row = tuple[int, list[str]]
 
-_DELIMITERS = ",;\t|"
 _FOLDER_SOURCE = "folder with data.txt, index_features.txt and index_target.txt"
 
 
-def read_delimited(path: Path, target: Sequence[str]) -> Dataset:
-    """A data set from delimited text with a header; ``target`` names the columns of y, all others are inputs.
+def read_delimited(
+    path: Path, target: Sequence[str], *, features: Sequence[str] | None = None, drop: Sequence[str] = ()
+) -> Dataset:
+    """A data set from delimited text with a header; ``target`` names the columns of y.
 
-    The delimiter is the one of comma, semicolon, tab and bar that the header has most of.
+    The others are inputs, all of them or those that ``features`` names, without those in ``drop``.  The rest is not
+    looked at and may hold anything.  A name may have its unit in brackets behind it.
     """
     header, rows = _header_and_rows(path)
-    targets = _check_target(path, header, target)
-    table = _numbers(path, rows, header)
-    inputs = [j for j in range(len(header)) if j not in targets]
-    if not inputs:
-        raise DataError(f"{path}: every column is a target, so no inputs are left (columns: {', '.join(header)})")
+    if not target:
+        raise DataError(f"{path}: which column is the target? Name one of: {listed(c.text for c in header)}")
+    targets = sorted({_position(path, header, name, "as target") for name in target})
+    others = [j for j in range(len(header)) if j not in targets]
+    if not others:
+        raise DataError(f"{path}: every column is a target, so no inputs are left ({listed(c.text for c in header)})")
+    inputs = [others[j] for j in chosen(path, [header[j] for j in others], features, drop)]
+    if len(rows) < MIN_SAMPLES:
+        raise DataError(f"{path}: {len(rows)} row(s) of numbers, at least {MIN_SAMPLES} are needed")
+    table = _picked(path, header, rows, [*inputs, *targets])
+    units = tuple(header[j].unit for j in targets)
     return Dataset(
         name=path.stem,
-        x=np.ascontiguousarray(table[:, inputs]),
-        y=np.ascontiguousarray(table[:, targets]),
-        feature_names=tuple(header[j] for j in inputs),
-        target_names=tuple(header[j] for j in targets),
+        x=np.ascontiguousarray(table[:, : len(inputs)]),
+        y=np.ascontiguousarray(table[:, len(inputs) :]),
+        feature_names=tuple(header[j].name for j in inputs),
+        target_names=tuple(header[j].name for j in targets),
+        units=units[0] if len(set(units)) == 1 else "",
+        feature_units=tuple(header[j].unit for j in inputs),
+        target_units=units,
         source=str(path),
     )
 
 
+def chosen(
+    path: Path | str, inputs: Sequence[Column], features: Sequence[str] | None, drop: Sequence[str]
+) -> list[int]:
+    """Positions of the inputs that are wanted, in their own order.
+
+    Raises
+    ------
+    DataError
+        If a name is none of an input, both ways of choosing are used, or none is left.
+    """
+    if features is not None and drop:
+        raise DataError(f"{path}: name the features to keep or those to drop, not both")
+    names = drop if features is None else features
+    positions = {_position(path, inputs, name, "among the inputs") for name in names}
+    keep = [j for j in range(len(inputs)) if (j in positions) is (features is not None)]
+    if not keep:
+        raise DataError(f"{path}: no input is left of {listed(column.text for column in inputs)}")
+    return keep
+
+
 def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> tuple[Array, Array | None]:
     """Columns of a delimited text file by their names, in the order of ``names``; others are not looked at.
+
+    Where a name has a unit in brackets, the column's must be the same, or unsaid.
 
     Returns
     -------
     array (N, len(names)), and array (N, len(optional)) or None where not all optional columns are there
     """
     header, rows = _header_and_rows(path)
-    missing = [name for name in names if name not in header]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r}; needed are {', '.join(names)}, found {', '.join(header)}")
+    positions = [find(path, header, name) for name in names]
+    if None in positions:
+        missing = names[positions.index(None)]
+        found = listed(column.text for column in header)
+        raise DataError(f"{path}: no column {shown(missing)}; needed are {listed(names)}, found {found}")
     if not rows:
         raise DataError(f"{path}: no rows of numbers under the header")
-    extra = list(optional) if all(name in header for name in optional) else []
-    wanted = [*names, *extra]
-    for number, cells in rows:
-        _check_length(path, number, cells, header)
-    picked = [(number, [cells[header.index(name)] for name in wanted]) for number, cells in rows]
-    table = np.array([list(_row(path, number, cells, wanted)) for number, cells in picked])
+    extra = [find(path, header, name) for name in optional]
+    extra = [] if None in extra else extra
+    table = _picked(path, header, rows, [j for j in (*positions, *extra) if j is not None])
     return table[:, : len(names)], table[:, len(names) :] if extra else None
 
 
-def _header_and_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Column names, and line number and cells of every row; the delimiter is the one the header has most of."""
-    lines = _lines(path)
-    if not lines:
+def _header_and_rows(path: Path) -> tuple[list[Column], list[Row]]:
+    """Columns, and line number and cells of every row."""
+    found = lines(path)
+    if not found:
         raise DataError(f"{path}: the file is empty; a header and at least {MIN_SAMPLES} rows of numbers are needed")
-    delimiter = max(_DELIMITERS, key=lines[0][1].count)
-    (_, header), *rows = [(number, _cells(path, number, text, delimiter)) for number, text in lines]
-    _check_header(path, header)
-    return header, rows
+    separator = delimiter(path, found)
+    (_, header), *rows = [(number, cells(path, number, text, separator)) for number, text in found]
+    if all(is_number(cell) for cell in header):
+        raise DataError(f"{path}: the first line holds only numbers; a header with the column names is needed")
+    return columns(path, header), rows
+
+
+def _position(path: Path | str, among: Sequence[Column], name: str, role: str) -> int:
+    position = find(path, among, name)
+    if position is None:
+        found = listed(column.text for column in among)
+        raise DataError(f"{path}: no column {shown(name)} to take {role}; the columns are: {found}")
+    return position
+
+
+def _picked(path: Path, header: Sequence[Column], rows: Sequence[Row], positions: Sequence[int]) -> Array:
+    """The numbers of some columns."""
+    for number, row in rows:
+        check_length(path, number, row, header)
+    picked = [(number, [row[j] for j in positions]) for number, row in rows]
+    return numbers(path, picked, [header[j].text for j in positions])
 
 
 def read_folder(path: Path) -> Dataset:
@@ -82,13 +134,11 @@ def read_folder(path: Path) -> Dataset:
     missing = [n for n in ("data.txt", "index_features.txt", "index_target.txt") if not (path / n).is_file()]
     if missing:
         raise DataError(f"{path}: not a {_FOLDER_SOURCE}: {', '.join(missing)} missing")
-    file = path / "data.txt"
-    rows = [(number, text.split()) for number, text in _lines(file)]
-    if not rows:
-        raise DataError(f"{file}: the file is empty; at least {MIN_SAMPLES} rows of numbers are needed")
-    table = _numbers(file, rows, [f"column {j}" for j in range(len(rows[0][1]))])
+    table = _plain_table(path / "data.txt")
     features = _indices(path / "index_features.txt", table.shape[1])
     targets = _indices(path / "index_target.txt", table.shape[1])
+    if both := set(features) & set(targets):
+        raise DataError(f"{path}: column {min(both)} is both an input and a target in the index files")
     return Dataset(
         name=path.resolve().name,
         x=np.ascontiguousarray(table[:, features]),
@@ -99,87 +149,25 @@ def read_folder(path: Path) -> Dataset:
     )
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Line numbers (from 1) and texts of the lines that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not text in UTF-8 (byte {error.start}); export the table as CSV in UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-
-
-def _cells(path: Path, number: int, text: str, delimiter: str) -> list[str]:
-    try:
-        return [
-            cell.strip() for cell in next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True))
-        ]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {number}: {error}") from None
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    if all(_is_number(cell) for cell in header):
-        raise DataError(f"{path}: the first line holds only numbers; a header with the column names is needed")
-    if not all(header):
-        raise DataError(f"{path}: column {list(header).index('') + 1} has no name in the header")
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: column name {twice[0]!r} appears more than once in the header")
-
-
-def _check_target(path: Path, header: Sequence[str], target: Sequence[str]) -> list[int]:
-    columns = ", ".join(header)
-    if not target:
-        raise DataError(f"{path}: which column is the target? Name one of: {columns}")
-    unknown = [name for name in target if name not in header]
-    if unknown:
-        raise DataError(f"{path}: no column {unknown[0]!r} to take as target; the columns are: {columns}")
-    return sorted({header.index(name) for name in target})
-
-
-def _numbers(path: Path, rows: Sequence[tuple[int, list[str]]], header: Sequence[str]) -> Array:
+def _plain_table(file: Path) -> Array:
+    """Numbers without a header, separated by blanks."""
+    rows = [(number, text.split()) for number, text in lines(file)]
     if len(rows) < MIN_SAMPLES:
-        raise DataError(f"{path}: {len(rows)} row(s) of numbers, at least {MIN_SAMPLES} are needed")
-    return np.array([list(_row(path, number, cells, header)) for number, cells in rows])
-
-
-def _row(path: Path, number: int, cells: list[str], header: Sequence[str]) -> Iterator[float]:
-    _check_length(path, number, cells, header)
-    for cell, name in zip(cells, header, strict=True):
-        if not cell:
-            raise DataError(f"{path}, line {number}: no value in column {name!r}; fill it in or drop the row")
-        if not _is_number(cell):
-            raise DataError(
-                f"{path}, line {number}: {cell!r} in column {name!r} is not a number (decimal points, not commas; "
-                "encode categories as numbers)"
-            )
-        value = float(cell)
-        if not np.isfinite(value):
-            raise DataError(f"{path}, line {number}: {cell!r} in column {name!r} is not finite; drop or fill the row")
-        yield value
-
-
-def _check_length(path: Path, number: int, cells: list[str], header: Sequence[str]) -> None:
-    if len(cells) != len(header):
-        raise DataError(f"{path}, line {number}: {len(cells)} cells where {len(header)} are expected")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # float() takes Python's 1_000 too
+        raise DataError(f"{file}: {len(rows)} row(s) of numbers, at least {MIN_SAMPLES} are needed")
+    names = [f"column {j}" for j in range(len(rows[0][1]))]
+    for number, row in rows:
+        check_length(file, number, row, names)
+    return numbers(file, rows, names)
 
 
 def _indices(path: Path, columns: int) -> list[int]:
-    words = [word for _, text in _lines(path) for word in text.split()]
-    try:
-        indices = [int(float(word)) for word in words]
-    except ValueError:
-        raise DataError(f"{path}: 0-based column numbers are expected, received {words[:5]}") from None
-    if not indices or min(indices) < 0 or max(indices) >= columns:
-        raise DataError(f"{path}: column numbers must lie in 0..{columns - 1}, received {indices[:5]}")
+    words = [word for _, text in lines(path) for word in text.split()]
+    bad = [word for word in words if not (is_number(word) and float(word) in range(columns))]
+    if bad or not words:
+        received = shown(bad[0]) if bad else "an empty file"
+        raise DataError(f"{path}: 0-based column numbers in 0..{columns - 1} are expected, received {received}")
+    indices = [int(float(word)) for word in words]
+    twice = [j for j, count in Counter(indices).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: column {twice[0]} appears more than once")
     return indices

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from .builtin import BUILTIN, load_builtin
 from .dataset import DataError, Dataset
-from .files import read_delimited, read_folder
+from .files import chosen, read_delimited, read_folder
+from .header import Column
 
 __all__ = ["load_dataset"]
 
 
-def load_dataset(name_or_path: str | os.PathLike[str], *, target: str | Sequence[str] | None = None) -> Dataset:
+def load_dataset(
+    name_or_path: str | os.PathLike[str],
+    *,
+    target: str | Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] = (),
+) -> Dataset:
     """Load a data set.
 
     Parameters
@@ -23,30 +33,55 @@ def load_dataset(name_or_path: str | os.PathLike[str], *, target: str | Sequence
         ``data.txt``, ``index_features.txt`` and ``index_target.txt``.
     target : str or sequence of str, optional
         Column(s) to predict.  Needed for a file; built-in sets and folders know theirs.
+    features : str or sequence of str, optional
+        The inputs to keep, in the order of the data; default all columns that are no target.
+    drop : str or sequence of str
+        Instead of ``features``: inputs to leave out.  Columns of a file that are left out may hold anything.
 
     Raises
     ------
     DataError
-        For an unknown name, a missing file or target, or a table that cannot be used; one sentence says where.
+        For an unknown name, a missing file or column, or a table that cannot be used; one sentence says where.
+
+    Notes
+    -----
+    In a file a name may have its unit behind it, ``speed [m/s]`` or ``speed (m/s)``; columns are named with or without
+    it.  Numbers have decimal points, or decimal commas where the file is clear about them.
 
     Examples
     --------
     >>> load_dataset("sin2x").x.shape
     (100, 1)
+    >>> load_dataset("friedman", drop=["x6", "x7"]).x.shape
+    (500, 8)
     """
-    names = () if target is None else (target,) if isinstance(target, str) else tuple(target)
+    names, dropped = _names(target), _names(drop)
+    kept = None if features is None else _names(features)
     if str(name_or_path) in BUILTIN:
-        return _check_known_target(load_builtin(str(name_or_path)), names)
+        return _restricted(_check_known_target(load_builtin(str(name_or_path)), names), kept, dropped)
     path = Path(name_or_path)
     if path.is_dir():
-        return _check_known_target(read_folder(path), names)
-    if path.is_file():
-        return read_delimited(path, names)
+        return _restricted(_check_known_target(read_folder(path), names), kept, dropped)
+    if path.exists():
+        return read_delimited(path, names, features=kept, drop=dropped)
     if path.suffix or len(path.parts) > 1:
         raise DataError(f"{path}: no such file or folder")
     raise DataError(
         f"unknown data set {str(name_or_path)!r}: expected one of {', '.join(BUILTIN)}, or the path of a file or folder"
     )
+
+
+def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
+
+
+def _restricted(dataset: Dataset, features: tuple[str, ...] | None, drop: tuple[str, ...]) -> Dataset:
+    """The data set with some of its inputs."""
+    if features is None and not drop:
+        return dataset
+    keep = chosen(dataset.name, [Column(name, "", name) for name in dataset.feature_names], features, drop)
+    names = tuple(dataset.feature_names[j] for j in keep)
+    return replace(dataset, x=np.ascontiguousarray(dataset.x[:, keep]), feature_names=names)
 
 
 def _check_known_target(dataset: Dataset, names: tuple[str, ...]) -> Dataset:

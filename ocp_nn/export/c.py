@@ -72,7 +72,10 @@ def _generated(function: ca.Function) -> str:
         generator = ca.CodeGenerator(f"{function.name()}.c", {"with_header": False})
         generator.add(function)
         generator.generate(f"{folder}{os.sep}")
-        return (Path(folder) / f"{function.name()}.c").read_text()
+        code = (Path(folder) / f"{function.name()}.c").read_text()
+        if not code.rstrip().endswith("#endif"):  # CasADi says nothing where the disk is full
+            raise OSError(f"{folder}: CasADi could not write its code there; is the disk full?")
+        return code
 
 
 def _wrapper(model: Model, function: ca.Function) -> str:

@@ -48,14 +48,34 @@ def _apply(layer: Layer, x: ca.MX, u: Array) -> ca.MX:
 
 
 def write_casadi(model: Model, path: str | os.PathLike[str], name: str = "model") -> None:
-    """:func:`casadi_function` in a file for ``casadi.Function.load``."""
-    function = casadi_function(model, name)
+    """:func:`casadi_function` in a file for ``casadi.Function.load``.
+
+    Raises
+    ------
+    OSError
+        If the file, or CasADi's own in the folder for temporary ones, cannot be written.
+    """
+    content = _content(casadi_function(model, name), model.x_range)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _content(function: ca.Function, x_range: Array | None) -> bytes:
     # CasADi writes what ``load`` reads to files only
-    with tempfile.TemporaryDirectory() as folder, atomic_write(path) as file:
+    with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "function"
         serializer = ca.FileSerializer(str(saved), {})
         serializer.pack(function)
-        if model.x_range is not None:
-            serializer.pack(ca.DM(model.x_range.T))
+        if x_range is not None:
+            serializer.pack(ca.DM(x_range.T))
         del serializer  # closes the file
-        file.write(saved.read_bytes())
+        _check_whole(saved)
+        return saved.read_bytes()
+
+
+def _check_whole(saved: Path) -> None:
+    """CasADi says nothing where the disk is full."""
+    try:
+        ca.Function.load(str(saved))
+    except RuntimeError:
+        raise OSError(f"{saved}: CasADi could not write its function there; is the disk full?") from None

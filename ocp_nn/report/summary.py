@@ -103,6 +103,7 @@ def summarize(fit: Fit) -> dict[str, Any]:
     return {
         "dataset": data.name,
         "source": data.source,
+        "features": data.feature_labels,
         "targets": data.target_names,
         "units": data.units,
         "num_train": len(fit.experiment.split.train),
@@ -189,13 +190,12 @@ def write_fit(folder: Path, fit: Fit) -> None:
     controls = fit.result.trajectory.controls
     parts = [(f"{p}ing" if p == "train" else p, p) for p in ("train", "test")]
     predictions = [(label, experiment.measured(p), experiment.predicted(controls, p)) for label, p in parts]
-    names = [f"{name} [{data.units}]" if data.units else name for name in data.target_names]
     title = f"{data.name}, {'-'.join(map(str, experiment.network.sizes))}, {fit.result.status.value}"
     write_history(folder / "history.csv", fit.result.history)
     _write_model(folder / "model.npz", fit)
     tolerance = fit.tolerance * max(1.0, fit.result.objective)
     write_figure(folder / "convergence.png", convergence_figure(fit.result.history, title, tolerance))
-    write_figure(folder / "predictions.png", predictions_figure(predictions, names, title))
+    write_figure(folder / "predictions.png", predictions_figure(predictions, data.target_labels, title))
     write_figure(folder / "layers.png", _layers(fit, title))
     write_json(folder / "summary.json", summarize(fit))
 
