@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 import ocp_nn
 from ocp_nn.data import load_dataset
 from ocp_nn.report import write_figure
-from ocp_nn.report.figures import BLACK, BLUE, GREEN, GREY, RED
+from ocp_nn.report.axes import BLACK, BLUE, GREEN, GREY, RED
 
 Array = NDArray[np.float64]
 HIDDEN, WEIGHT_DECAY = [5] * 10, 1e-3

@@ -15,6 +15,7 @@ from ..options import Options
 from ..problem import TrainingProblem
 from ..reference import cold_start, confirm
 from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
+from ..report.phases import WHY_ELIMINATED, phase_line
 from ..report.summary import Fit
 from ..result import Result, Status
 from ..selection import Selection
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     result = _solve(args, problem, options, earlier, say)
     fit = _compare(args, experiment, problem, options, selection, result, say)
     say(f"\n{final_table(fit)}\n")
+    _say_phases(fit, say)
     _say_verdict(fit, say)
     if args.out is not None:
         write_fit(args.out, fit)
@@ -151,6 +153,13 @@ def _compare(
         reference=cold,
         confirmation=check,
     )
+
+
+def _say_phases(fit: Fit, say: Callable[[str], None]) -> None:
+    """How much of the solve was multiple shooting, and why not all of it."""
+    say(phase_line(fit.result.history))
+    if fit.finishes_without_states:
+        say(WHY_ELIMINATED)
 
 
 def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ from ..persistence import save
 from ..reference import Confirmation
 from ..result import Result
 from ..selection import Selection
+from .collapse import collapsed_units
 from .environment import environment
-from .figures import convergence_figure, layers_figure, predictions_figure
+from .figures import convergence_figure, predictions_figure
 from .files import write_figure, write_history, write_json
-from .tables import format_number, format_table
+from .layer_figures import layers_figure
+from .phases import ELIMINATED, WHY_ELIMINATED, phases, with_start
+from .tables import format_number, format_table, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,6 +64,12 @@ class Fit:
         controls = result.trajectory.controls
         return {f"{part}_rmse": self.experiment.rmse(controls, part) for part in ("train", "test")}
 
+    @property
+    def finishes_without_states(self) -> bool:
+        """Whether multiple shooting was asked for and some iterations were made with every state eliminated."""
+        eliminated = any(name in ELIMINATED for name in phases(self.result.history))
+        return eliminated and self.shooting == "multiple" and self.experiment.network.num_stages > 1
+
 
 def summarize(fit: Fit) -> dict[str, Any]:
     """The content of ``summary.json``."""
@@ -89,6 +98,9 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "outer_iterations": result.counts["outer"],
         "gauss_newton_steps": result.counts["gauss_newton"],
         "counts": result.counts,
+        "phases": {name: asdict(phase) for name, phase in phases(result.history).items()},
+        "phases_note": WHY_ELIMINATED if fit.finishes_without_states else None,
+        "collapsed_units": [asdict(layer) for layer in collapsed_units(result.trajectory.states)],
         "seconds": result.seconds,
         "linear_regression": {"train_rmse": fit.linear.train_rmse, "test_rmse": fit.linear.test_rmse},
         "reference": _reference(fit),
@@ -147,11 +159,11 @@ def write_fit(folder: Path, fit: Fit) -> None:
     parts = [(f"{p}ing" if p == "train" else p, p) for p in ("train", "test")]
     predictions = [(label, experiment.measured(p), experiment.predicted(controls, p)) for label, p in parts]
     names = [f"{name} [{data.units}]" if data.units else name for name in data.target_names]
-    title = f"{data.name}, {'-'.join(map(str, experiment.network.sizes))}, {fit.result.status.value}"
+    title = f"{data.name}, {shape_text(experiment.network.sizes)}, {fit.result.status.value}"
     write_history(folder / "history.csv", fit.result.history)
     _write_model(folder / "model.npz", fit)
     tolerance = fit.tolerance * max(1.0, fit.result.objective)
-    write_figure(folder / "convergence.png", convergence_figure(fit.result.history, title, tolerance))
+    write_figure(folder / "convergence.png", convergence_figure(with_start(fit.result), title, tolerance))
     write_figure(folder / "predictions.png", predictions_figure(predictions, names, title))
     write_figure(folder / "layers.png", _layers(fit, title))
     write_json(folder / "summary.json", summarize(fit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "history_names",
     "history_row",
     "problem_line",
+    "shape_text",
 ]
 
 # Heading and width of each column of the history; together they stay below 80.
@@ -94,12 +96,19 @@ def history_row(record: Record) -> str:
     return f"{numbers}  {phase}"
 
 
+def shape_text(sizes: Sequence[int]) -> str:
+    """Widths of all layers, 10-20-20-1; more than three equal hidden ones are counted: 1-40x5-1."""
+    hidden = [(width, len(list(group))) for width, group in itertools.groupby(sizes[1:-1])]
+    words = (f"{count}x{width}" if count > 3 else "-".join([str(width)] * count) for width, count in hidden)
+    return "-".join([str(sizes[0]), *words, str(sizes[-1])])
+
+
 def problem_line(name: str, problem: TrainingProblem, shooting: str = "multiple") -> str:
     """Samples, stages, controls, states and defect constraints of a training problem, in one line.
 
     The states x_1..x_{K-1} are variables, each with a defect, in multiple shooting; single shooting has none.
     """
-    sizes = "-".join(map(str, problem.network.sizes))
+    sizes = shape_text(problem.network.sizes)
     states = problem.num_samples * sum(problem.network.sizes[1:-1]) if shooting == "multiple" else 0
     return (
         f"{name}: {problem.num_samples} training samples, {problem.num_stages} stages ({sizes}), "
