@@ -18,7 +18,8 @@ from .layer_figures import layers_figure, plot_multipliers, plot_states, plot_we
 from .live import LiveHistory
 from .phases import phase_line, phases, with_start
 from .summary import Fit, final_table, summarize, write_fit
-from .tables import format_number, format_table, history_header, history_row, problem_line, shape_text
+from .tables import format_number, history_header, history_row, problem_line, shape_text
+from .text_table import format_table
 
 __all__ = [
     "Fit",

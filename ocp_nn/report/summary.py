@@ -17,7 +17,8 @@ from .figures import convergence_figure, predictions_figure
 from .files import write_figure, write_history, write_json
 from .layer_figures import layers_figure
 from .phases import ELIMINATED, WHY_ELIMINATED, phases, with_start
-from .tables import format_number, format_table, shape_text
+from .tables import format_number, shape_text
+from .text_table import format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,8 +134,8 @@ def _iterations(result: Result) -> int:
     return result.counts.get("iterations", max(len(result.history) - 1, 0))
 
 
-def final_table(fit: Fit) -> str:
-    """Our solver, IPOPT and linear regression beside each other."""
+def final_table(fit: Fit, width: int | None = None) -> str:
+    """Our solver, IPOPT and linear regression beside each other, in lines of so many characters at most."""
     unit = f" [{fit.experiment.dataset.units}]" if fit.experiment.dataset.units else ""
     header = ("method", "status", f"train RMSE{unit}", f"test RMSE{unit}", "objective", "seconds")
     rows = [_row(fit, "AL + Gauss-Newton", fit.result)]
@@ -142,7 +143,7 @@ def final_table(fit: Fit) -> str:
         rows.append(_row(fit, "IPOPT single shooting", fit.reference))
     linear = fit.linear
     numbers = (format_number(linear.train_rmse), format_number(linear.test_rmse), "-", f"{linear.seconds:.2f}")
-    return format_table(header, [*rows, ("linear regression", "solved", *numbers)])
+    return format_table(header, [*rows, ("linear regression", "solved", *numbers)], width)
 
 
 def _row(fit: Fit, method: str, result: Result) -> tuple[str, ...]:
