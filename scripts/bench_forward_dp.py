@@ -429,6 +429,8 @@ def draw(bench: Bench, path: Path) -> None:
                 label = f"{fit['form']}: exponent {fit['value']:.2f}"
                 axes.loglog(fit["sizes"], fit["milliseconds"], marker=markers[fit["form"]], label=label)
         axes.set_xscale("log", base=2 if variable != "num_samples" else 10)
+        sizes = {size for fit in bench.exponents if fit["variable"] == variable for size in fit["sizes"]}
+        axes.set_xticks(sorted(sizes))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(variable.removeprefix("num_"))

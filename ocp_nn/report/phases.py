@@ -22,7 +22,9 @@ __all__ = ["ELIMINATED", "WHY_ELIMINATED", "Phase", "phase_line", "phases", "wit
 ELIMINATED = ("single shooting", "second order")
 _ORDER = ("augmented Lagrangian", *ELIMINATED)
 
-WHY_ELIMINATED = "once the rollout follows the data, the states are eliminated and single shooting does the rest"
+WHY_ELIMINATED = (
+    "once the rollout follows the data, or gains little more, the states are eliminated: single shooting does the rest"
+)
 
 
 @dataclass(frozen=True)
