@@ -5,6 +5,7 @@
                             [--merge FILE ...] [--before FILE] [--seeds N ...] [--limit S]
                             [--deep-seeds N] [--deep-limit S] [--budget MINUTES] [--splits N] [--sets NAME ...]
                             [--jobs N] [--data FOLDER]
+    python scripts/bench.py --redraw FILE --figures FOLDER
     python scripts/bench.py --documents [NAME ...]
 
 Three parts, all on one BLAS thread:
@@ -23,8 +24,8 @@ with other peers, seeds or limits.  ``--summary`` is the JSON without the traces
 files: with ``--only report`` nothing is measured, and tables and figures are made of them.  ``--before`` adds our
 default's runs from the file of an earlier commit as a method of its own, to say what a change has brought.
 
-``--documents`` runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), half
-an hour.
+``--redraw`` makes the figures alone, from a JSON or a summary (docs/benchmarks.json) that is there.  ``--documents``
+runs the commands behind everything else that the README shows (:mod:`bench_suite.documents`), half an hour.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: no 
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_suite import documents, growth, measures, peers, problems, report, scores, uci
+from bench_suite import documents, figures, growth, measures, peers, problems, report, scores, uci
 
 from ocp_nn.report import environment, write_json
 
@@ -253,6 +254,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=problems.DATA, help="folder with the UCI sets")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], metavar="FILE", help="results to add")
     parser.add_argument("--before", type=Path, metavar="FILE", help="results of an earlier commit")
+    parser.add_argument("--redraw", type=Path, metavar="FILE", help="results or summary to make --figures of, alone")
     parser.add_argument("--resume", action="store_true", help="go on from --json")
     for name in ("json", "summary", "markdown", "figures"):
         parser.add_argument(f"--{name}", type=Path)
@@ -260,6 +262,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     args.command = list(arguments)
     if args.resume and not args.json:
         parser.error("--resume needs --json")
+    if args.redraw and not args.figures:
+        parser.error("--redraw needs --figures")
     if args.quick:
         args.problems = args.problems or list(problems.QUICK)
         args.peers = args.peers or [peer.name for peer in peers.PEERS if not peer.least_limit]
@@ -281,6 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if args.documents is not None:
         documents.regenerate(args.documents)
         return {}
+    if args.redraw:
+        figures.figures(json.loads(args.redraw.read_text()), args.figures)
+        return {}
     bench = Bench(args)
     with threadpool_limits(1):
         for path in args.merge:
@@ -299,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if args.summary:
         write_json(args.summary, scores.summary(bench.results))
     if args.figures:
-        report.figures(bench.results, args.figures)
+        figures.figures(bench.results, args.figures)
     return bench.results
 
 

@@ -422,12 +422,15 @@ def draw(bench: Bench, path: Path) -> None:
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     variables = ("num_samples", "depth", "width")
+    markers = dict(zip(dict.fromkeys(fit["form"] for fit in bench.exponents), "os^Dvx", strict=False))
     for axes, variable in zip(figure.subplots(1, 3, sharey=True), variables, strict=True):
         for fit in bench.exponents:
             if fit["variable"] == variable and fit["of"] == "milliseconds":
                 label = f"{fit['form']}: exponent {fit['value']:.2f}"
-                axes.loglog(fit["sizes"], fit["milliseconds"], marker="o", label=label)
+                axes.loglog(fit["sizes"], fit["milliseconds"], marker=markers[fit["form"]], label=label)
         axes.set_xscale("log", base=2 if variable != "num_samples" else 10)
+        sizes = {size for fit in bench.exponents if fit["variable"] == variable for size in fit["sizes"]}
+        axes.set_xticks(sorted(sizes))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(variable.removeprefix("num_"))

@@ -378,8 +378,8 @@ STYLES = {
     "ours, no restarts": ("#D55E00", "--", 1.6),
     "single-shooting LM": ("#0072B2", "-", 1.6),
     "single-shooting LM, our restarts": ("#0072B2", "--", 1.6),
-    "L-BFGS": ("#009E73", "-", 1.6),
-    "Adam, best rate": ("#CC79A7", "-", 1.6),
+    "L-BFGS": ("#009E73", "-.", 1.6),
+    "Adam, best rate": ("#CC79A7", (0, (5, 1, 1, 1, 1, 1)), 1.6),
     "IPOPT": ("#000000", ":", 1.8),
     "initialisation alone": ("#777777", "-.", 1.4),
 }
@@ -417,7 +417,12 @@ def figure(records: Sequence[Record], path: Path) -> None:
             label = "IPOPT (smooth networks up to 40x5)" if name == "IPOPT" else name
             curve(ax, runs, label, color=colour, linestyle=dashes, linewidth=thickness)
         curve(
-            ax, [r for r in some if r.start == "auto"], "ours, default", color="#E69F00", linestyle="-", linewidth=2.6
+            ax,
+            [r for r in some if r.start == "auto"],
+            "ours, default",
+            color="#E69F00",
+            linestyle=(0, (1, 1)),
+            linewidth=2.6,
         )
         ax.set(title=title, xlabel="seconds (one thread)", xscale="log", xlim=(5e-3, 25), ylim=(-0.03, 1.03))
         ax.grid(alpha=0.3)

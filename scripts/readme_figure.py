@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,8 +22,8 @@ from scipy.optimize import minimize
 
 import ocp_nn
 from ocp_nn.data import load_dataset
-from ocp_nn.report import write_figure
-from ocp_nn.report.figures import BLACK, BLUE, GREEN, GREY, RED
+from ocp_nn.report import with_start, write_figure
+from ocp_nn.report.axes import BLACK, BLUE, GREEN, GREY, RED, log_ticks
 
 Array = NDArray[np.float64]
 HIDDEN, WEIGHT_DECAY = [5] * 10, 1e-3
@@ -55,8 +56,9 @@ def gauss_newton(
     soft = 100 * float(np.mean(problem.y**2))
     options = ocp_nn.Options(shooting=shooting, seed=seed, penalty=soft, max_restarts=0, time_limit=60)
     result = ocp_nn.solve(problem, start, options=options)
-    steps = [record.steps for record in result.history]
-    objective = np.minimum.accumulate([record.rollout_objective or record.objective for record in result.history])
+    history = with_start(result)
+    steps = [record.steps for record in history]
+    objective = np.minimum.accumulate([record.rollout_objective or record.objective for record in history])
     return result.trajectory.controls, np.column_stack([steps, objective])
 
 
@@ -71,26 +73,58 @@ def lbfgs(problem: ocp_nn.TrainingProblem, start: tuple[Array, ...]) -> tuple[tu
 
     options = {"maxiter": 5000, "maxfun": 20000, "ftol": 0.0, "gtol": 1e-9}
     solution = minimize(value_and_gradient, np.concatenate(start), jac=True, method="L-BFGS-B", options=options)
-    curve = np.column_stack([1 + np.arange(len(objectives)), np.minimum.accumulate(objectives)])
+    curve = np.column_stack([np.arange(len(objectives)), np.minimum.accumulate(objectives)])
     return problem.network.split(solution.x), curve
 
 
-STYLES = ((BLUE, "-", "o"), (RED, "--", "s"), (GREEN, ":", "^"))
+# Both single-shooting methods end at the same line: one is drawn broad and pale below the other, thin and dashed.
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "linestyle": "-", "marker": "o", "linewidth": 1.8, "zorder": 4},
+    {"color": RED, "linestyle": "--", "marker": "s", "linewidth": 1.5, "zorder": 3},
+    {"color": GREEN, "linestyle": "-", "marker": "^", "linewidth": 5.0, "alpha": 0.45, "zorder": 2},
+)
 
 
 def figure_of(problem: ocp_nn.TrainingProblem, solutions: dict[str, tuple[tuple[Array, ...], Array]]) -> Figure:
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(problem.x, problem.y, ".", color=GREY, markersize=4, label="data")
     grid = np.linspace(-3, 3, 200)[:, None]
-    for (name, (controls, curve)), (color, line, marker) in zip(solutions.items(), STYLES, strict=True):
-        left.plot(grid, problem.network.predict(controls, grid), color=color, linestyle=line, linewidth=1.8, label=name)
-        right.plot(*curve.T, color=color, linestyle=line, marker=marker, markersize=4, markevery=0.15, label=name)
+    for (name, (controls, curve)), style in zip(solutions.items(), STYLES, strict=True):
+        error = float(np.mean((problem.network.predict(controls, problem.x) - problem.y) ** 2))
+        curve_style = style | {"marker": "none"}
+        left.plot(grid, problem.network.predict(controls, grid), **curve_style, label=f"{name}: MSE {error:.2g}")
+        right.plot(*curve.T, **curve_style)
+        right.plot(*curve[-1], **style | {"markersize": 8, "alpha": 1.0, "zorder": 5})
+    label_ends(right, [curve[-1] for _, curve in solutions.values()])
     finish(left, "input x", "output", "ten sigmoid layers of five units")
-    finish(right, "steps (L-BFGS: evaluations)", "objective at the rollout", "the same random weights at the start")
-    right.set(xscale="log", yscale="log", ylim=(0.03, None))
-    right.legend(frameon=False, fontsize="small", loc="lower left")
+    finish(
+        right,
+        "steps (L-BFGS: evaluations)",
+        "best objective at the rollout",
+        "from the same random weights to each end",
+    )
+    right.set_xscale("symlog", linthresh=1.0)
+    right.set_xlim(-0.15, None)
+    right.set_yscale("log")
+    log_ticks(right)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+# Of the labels at the ends, in points from the marker: above it, below it, beside it, so that equal ends do not cover.
+LABELS = (
+    {"xytext": (0, 9), "ha": "right", "va": "bottom", "color": BLUE},
+    {"xytext": (0, -9), "ha": "center", "va": "top", "color": RED},
+    {"xytext": (12, 0), "ha": "left", "va": "center", "color": GREEN},
+)
+
+
+def label_ends(ax: Axes, ends: list[Array]) -> None:
+    """Where each method ended."""
+    for (steps, objective), place in zip(ends, LABELS, strict=True):
+        text = f"J = {objective:.3g}\nafter {steps:.0f}"
+        ax.annotate(text, (steps, objective), textcoords="offset points", fontsize=9, **place)
 
 
 def finish(ax: Axes, x: str, y: str, title: str) -> None:

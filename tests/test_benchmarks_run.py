@@ -43,11 +43,12 @@ def suite():
     sys.path.insert(0, SCRIPTS)
     try:
         import bench
-        from bench_suite import documents, growth, measures, peers, problems, report, scores, uci
+        from bench_suite import documents, figures, growth, measures, peers, problems, report, scores, uci
     finally:
         sys.path.remove(SCRIPTS)
     bench.parts = growth, measures, peers, problems, report, scores
     bench.more_parts = documents, uci
+    bench.figures = figures
     return bench
 
 
@@ -117,7 +118,7 @@ def test_tables_and_figures_are_written(results):
     folder, _ = results
     text = (folder / "b.md").read_text()
     assert "| tiny |" in text and "### Seconds to 5 % above the best known objective" in text
-    for name in ("profiles", "time", "iterations"):
+    for name in ("profiles", "times"):
         assert (folder / f"bench_{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -256,6 +257,48 @@ def test_a_summary_has_the_times_in_place_of_the_traces(suite):
     (row,) = scores.summary({"runs": [run]})["runs"]
     assert "trace" not in row and row["objective"] == 0.009
     assert (row["seconds_to_5_percent"], row["seconds_to_1_percent"], row["seconds_to_mse"]) == (3.0, 3.0, 3.0)
+
+
+def test_the_figures_of_a_summary_are_those_of_the_traces(suite, results):
+    _, content = results
+    scores, figures = suite.parts[5], suite.figures
+    summary = json.loads(json.dumps(scores.summary(content)))
+    for within in (0.05, 0.01):
+        ours, theirs = scores.instances(content["runs"], within), scores.instances(summary["runs"], within)
+        assert list(ours) == list(theirs)
+        np.testing.assert_allclose([*ours.values()], [*theirs.values()], rtol=1e-5)
+    axes = [figures.times_figure(runs).axes[0] for runs in (content["runs"], summary["runs"])]
+    drawn = [[tuple(np.ravel(line.get_xdata())) for line in ax.lines] for ax in axes]
+    assert len(drawn[0]) > 2
+    for from_trace, from_summary in zip(*drawn, strict=True):
+        np.testing.assert_allclose(from_trace, from_summary, rtol=1e-5)
+
+
+def test_figures_are_redrawn_without_a_run(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suite.parts[1], "run", None)
+    summary = Path(SCRIPTS).parent / "docs" / "benchmarks.json"
+    suite.main(["--redraw", str(summary), "--figures", str(tmp_path)])
+    assert {path.name for path in tmp_path.iterdir()} == {"bench_profiles.png", "bench_times.png"}
+    with pytest.raises(SystemExit):
+        suite.parse(["--redraw", str(summary)])
+    assert "--redraw needs --figures" in capsys.readouterr().err
+
+
+def test_few_methods_are_highlighted_and_the_others_are_there_in_grey(suite):
+    figures = suite.figures
+    names = ["ours", "SciPy L-BFGS", "PyTorch Adam", *(f"other {i}" for i in range(9))]
+    runs = [
+        _row("p", name, seed, [(0.0, 9.0), (0.1 * (i + 1), 1.0)]) for i, name in enumerate(names) for seed in (0, 1)
+    ]
+    runs.append(_row("p", "single-shooting LM", 0, [(0.0, 9.0), (1.0, 2.0)]))
+    for figure in (figures.times_figure(runs), figures.profiles_figure(runs)):
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert labels == ["ours", "single-shooting LM", "SciPy L-BFGS", "PyTorch Adam", "the others"]
+    ax = figures.times_figure(runs).axes[0]
+    places = {line.get_label(): line.get_xdata()[0] for line in ax.lines if not line.get_label().startswith("_")}
+    assert places["ours"] == pytest.approx(0.1) and places["PyTorch Adam"] == pytest.approx(0.3)
+    assert places["single-shooting LM"] > ax.get_xlim()[1] / 4  # not reached: beyond the last second
+    assert sum(line.get_label() == "the others" for line in ax.lines) == 9
 
 
 def test_ratios_are_of_medians_on_common_seeds(suite):

@@ -110,6 +110,21 @@ def test_history_ends_at_the_solution(run, summary):
     assert float(rows[-1]["stationarity"]) <= summary["tolerance"] * max(1.0, summary["objective"])
 
 
+def test_it_says_what_each_phase_took_and_why(run, summary):
+    counts = summary["phases"]
+    assert next(iter(counts)) == "augmented Lagrangian" and len(counts) > 1
+    assert sum(phase["outer_iterations"] for phase in counts.values()) == summary["outer_iterations"]
+    taken = summary["counts"]["least_squares"] + summary["counts"]["newton"]
+    assert sum(phase["steps"] for phase in counts.values()) == taken
+    lines = run[1].splitlines()
+    first = counts["augmented Lagrangian"]
+    said = next(
+        i for i, line in enumerate(lines) if line.startswith(f"{summary['outer_iterations']} outer iterations: ")
+    )
+    assert f"augmented Lagrangian {first['outer_iterations']} ({first['steps']} steps), " in lines[said]
+    assert lines[said + 1] == summary["phases_note"]
+
+
 def test_it_says_what_it_does(run):
     lines = run[1].splitlines()
     assert lines[0].startswith("ocp_nn ")
@@ -151,6 +166,7 @@ def test_shooting_and_activation_reach_the_solver(table, tmp_path, shooting):
                  "--out", str(tmp_path)])  # fmt: skip
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (code, summary["activation"], summary["shooting"]) == (0, "sigmoid", shooting)
+    assert (summary["phases_note"] is None) == (shooting == "single")
     with open(tmp_path / "history.csv", newline="") as file:
         penalties = [float(row["penalty"]) for row in csv.DictReader(file)]
     assert all(np.isinf(penalties)) == (shooting == "single")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ocp_nn import Network, TrainingProblem, certify
+from ocp_nn import Network, Options, TrainingProblem, certify
 from ocp_nn import compare as compare_module
 from ocp_nn.compare import METHODS, compare
 from ocp_nn.report.comparison import comparison_figure
@@ -101,11 +102,31 @@ def test_the_figure_has_a_line_a_method_on_shared_axes(comparison) -> None:
     figure = comparison_figure(comparison)
     left, right = figure.axes
     methods = ["al", "ipopt-single", "ipopt-multiple", "uno-single"]
-    assert [line.get_label() for line in left.lines] == methods == [line.get_label() for line in right.lines]
+    assert [line.get_label() for line in left.lines] == methods == [line.get_label() for line in right.lines[:-1]]
     assert left.get_shared_x_axes().joined(left, right)
     history = comparison.results["ipopt-single", "cold"].history
     np.testing.assert_array_equal(right.lines[1].get_ydata(), [record.stationarity for record in history])
     assert min(line.get_ydata().min() for line in left.lines) > 0
+
+
+def test_the_figure_shows_where_ours_began_and_the_tolerance(problem, comparison) -> None:
+    left, right = comparison_figure(comparison).axes
+    ours, ipopt = left.lines[:2]
+    best = min(r.rollout_objective for (_, start), r in comparison.results.items() if start == "cold")
+    start = problem.objective(problem.rollout(problem.network.init_controls(0)))
+    assert ours.get_xdata()[0] < ours.get_xdata()[1]
+    assert ours.get_ydata()[0] == pytest.approx(start - best) == ipopt.get_ydata()[0]
+    assert ours.get_xdata()[0] <= min(line.get_xdata()[0] for line in left.lines[1:])
+    tolerance = right.lines[-1]
+    assert set(tolerance.get_ydata()) == {Options().tolerance * max(1.0, best)}
+    assert "our tolerance" in [text.get_text() for text in left.figure.legends[0].get_texts()]
+
+
+def test_every_method_has_a_style_of_its_own(comparison) -> None:
+    result = comparison.results["ipopt-single", "cold"]
+    many = replace(comparison, results={(f"method {i}", "cold"): result for i in range(20)})
+    lines = comparison_figure(many).axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == 20
 
 
 def test_unknown_methods_are_refused(problem) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, TrainingProblem, Trajectory, solve
-from ocp_nn.report import layers_figure, plot_multipliers, plot_states, plot_weights, write_figure
+from ocp_nn.report import collapsed_units, layers_figure, plot_multipliers, plot_states, plot_weights, write_figure
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 2, (30, 2))
@@ -63,6 +63,42 @@ def test_the_axes_that_are_passed_in_are_handed_back():
     assert plot_states(TRAJECTORY, ax=ax) is ax
     assert plot_multipliers(TRAJECTORY.multipliers, ax) is ax
     assert plot_weights(PROBLEM.network, TRAJECTORY.controls, ax) is ax
+
+
+def with_collapsed_units() -> Trajectory:
+    """Layer 1 has a dead unit and two copies of one before them, layer 2 a saturated unit."""
+    first, second = RNG.standard_normal((2, 30))
+    one = np.column_stack([first, np.zeros(30), second, -first, 0.3 * second + 2])
+    two = np.column_stack([first, second, 1 - 1e-9 * np.abs(first)])
+    return Trajectory(TRAJECTORY.controls, (X, one, two))
+
+
+def test_collapsed_units_are_found():
+    one, two = collapsed_units(with_collapsed_units().states)
+    assert (one.layer, one.units, one.constant, one.copies) == (1, 5, (1,), (3, 4))
+    assert (two.layer, two.units, two.constant, two.copies) == (2, 3, (2,), ())
+    healthy = PROBLEM.rollout(PROBLEM.network.init_controls(0))
+    assert collapsed_units(healthy.states) == ()
+
+
+def test_units_that_carry_a_small_signal_are_not_collapsed():
+    assert collapsed_units([X, 5.0 + 0.02 * RNG.standard_normal((30, 3))]) == ()
+
+
+def test_collapsed_units_are_named_and_marked():
+    ax = plot_states(with_collapsed_units())
+    assert ax.get_title() == "collapsed units: layer 1: constant 1 of 5 (1) and copies 2 of 5 (3, 4); " \
+        "layer 2: constant 1 of 3 (2)"  # fmt: skip
+    crosses = ax.collections[-1]
+    assert crosses.get_label() == "constant over the samples (2)"
+    np.testing.assert_allclose(np.asarray(crosses.get_offsets())[:, 1], [0.0, 1.0], atol=1e-8)
+    assert plot_states(PROBLEM.rollout(PROBLEM.network.init_controls(0))).get_title() == ""
+
+
+def test_of_many_collapsed_units_there_is_the_number():
+    one = np.repeat(RNG.standard_normal((30, 1)), 9, axis=1)
+    title = plot_states(Trajectory(TRAJECTORY.controls, (X, *([one] * 5)))).get_title()
+    assert "layer 1: copies 8 of 9 (1, 2, 3, 4, 5, 6, ...)" in title and title.endswith("and 2 more layers")
 
 
 @pytest.mark.parametrize("samples", [[30], [-31], [0, 1, 2, 3, 4]])

@@ -16,12 +16,14 @@ from ..selection import Selection, choose_weight_decay
 __all__ = [
     "add_column_arguments",
     "add_problem_arguments",
+    "fold",
     "load_data",
     "positive",
     "prepare_experiment",
     "print_line",
     "select_weight_decay",
     "silent",
+    "table_width",
 ]
 
 
@@ -81,12 +83,31 @@ def select_weight_decay(
     return selection
 
 
-def print_line(line: str) -> None:
-    """Print a line, or a table of several; on a terminal a sentence too long for it is broken between words."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
-    if "\n" not in line.strip("\n") and len(line) > width:
-        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-    print(line, flush=True)
+def table_width() -> int:
+    """Characters of a line: of the terminal, or COLUMNS, or 80 where there is neither."""
+    return shutil.get_terminal_size().columns
+
+
+def print_line(text: str) -> None:
+    """Print a line or several; on a terminal those too long for it are broken between words, none elsewhere."""
+    if sys.stdout.isatty():
+        text = fold(text)
+    print(text, flush=True)
+
+
+def fold(text: str) -> str:
+    """Lines broken between words where they are too long."""
+    width = table_width()
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    """A line on as many as it takes, further ones indented like its text: below the first word of an item."""
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" -")))
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return wrapper.fill(line)
 
 
 def silent(line: str) -> None:

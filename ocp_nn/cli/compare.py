@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..compare import DEFAULT_METHODS, METHODS, OURS, Row, compare
-from ..report import environment_line, format_number, problem_line
+from ..compare import DEFAULT_METHODS, METHODS, OURS, Comparison, Row, compare
+from ..report import environment_line, format_number, format_table, problem_line
 from .arguments import (
     add_problem_arguments,
+    fold,
     load_data,
     positive,
     prepare_experiment,
     print_line,
     select_weight_decay,
     silent,
+    table_width,
 )
 
 __all__ = ["register", "run"]
@@ -24,17 +27,21 @@ __all__ = ["register", "run"]
 _EPILOG = f"""\
 examples:
   ocp-nn compare diabetes --hidden 20,20 --out results/compare
-  ocp-nn compare yacht/ --weight-decay 1 --methods al,ipopt-single --time-limit 20
+  ocp-nn compare yacht/ --weight-decay 1 --methods al,ipopt-single
 
-methods: {", ".join(METHODS)}
+{textwrap.fill(f"methods: {', '.join(METHODS)}", 79, break_on_hyphens=False)}
 Plugins other than IPOPT have no time limit: keep them to small problems.
-A cross start begins at another method's answer: a solver that agrees stays there (columns dJ, du, dlambda).
+A cross start begins at another method's answer: a solver that agrees stays
+there (columns dJ, du, dlambda).
 Exit code: 0 when our answer passed its certificate, 2 when it did not, 1 error.
 """
 
-_LINE = "{:<20}{:<20}{:<18}{:>6}{:>13}{:>10}{:>12}{:>7}{:>9}{:>9}{:>9}{:>9}"
-_HEADER = _LINE.format(
-    "method", "start", "status", "passed", "objective", "defect", "gradient", "iters", "seconds", "dJ", "du", "dlambda"
+_COLD = ("method", "status", "ok", "objective", "defect", "grad", "iters", "seconds")
+_CROSS = ("method", "start", "status", "dJ", "du", "dlambda")
+
+_LEGEND = (
+    "ok: the certificate passed; objective, largest defect and largest entry of the gradient (grad) are the "
+    "certificate's. dJ, du, dlambda: what a method changed, relatively, when it was started at another's answer."
 )
 
 
@@ -66,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     selection = select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
     say(problem_line(data.name, problem))
-    say(f"\n{_HEADER}")
+    say("")
     comparison = compare(
         problem,
         methods=args.methods,
@@ -74,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         time_limit=args.time_limit,
         seed=args.seed,
         csv_path=None if args.out is None else args.out / "compare.csv",
-        on_row=lambda row: say(_line(row)),
+        on_row=lambda row: say(_progress(row)),
     )
+    _say_tables(comparison, say)
     if args.out is not None:
         from ..report.comparison import comparison_figure
 
@@ -85,21 +93,32 @@ def run(args: argparse.Namespace) -> int:
     return 0 if first.passed else 2
 
 
-def _line(row: Row) -> str:
-    numbers = [format_number(value, 2) for value in (row.objective_change, row.control_change, row.multiplier_change)]
-    line = _LINE.format(
-        row.method,
-        row.start,
-        row.status,
-        "yes" if row.passed else "no",
-        f"{row.objective:.6g}",
-        f"{row.max_defect:.1e}",
-        f"{row.stationarity:.1e}",
-        row.iterations,
-        f"{row.seconds:.2f}",
-        *numbers,
-    )
-    return line if row.status != "error" else f"{line.rstrip()}  {row.message}"
+def _progress(row: Row) -> str:
+    start = "the initial weights" if row.start == "cold" else f"the answer of {row.start}"
+    reason = f" ({row.message})" if row.status == "error" else ""
+    return f"ran {row.method} from {start}: {row.status}{reason}, {row.seconds:.2f} s"
+
+
+def _say_tables(comparison: Comparison, say: Callable[[str], None]) -> None:
+    """Cold starts, then cross starts; everything else is in the CSV file."""
+    cold = [_cold(row) for row in comparison.rows if row.start == "cold"]
+    cross = [_cross(row) for row in comparison.rows if row.start != "cold"]
+    say(f"\nFrom the same initial weights\n\n{format_table(_COLD, cold, table_width())}")
+    if cross:
+        say(f"\nFrom the answer of another method\n\n{format_table(_CROSS, cross, table_width(), keys=2)}")
+    say(f"\n{fold(_LEGEND)}")
+
+
+def _cold(row: Row) -> tuple[str, ...]:
+    residuals = (format_number(value, 2) for value in (row.max_defect, row.stationarity))
+    ok = "yes" if row.passed else "no"
+    objective = format_number(row.objective, 6)
+    return (row.method, row.status, ok, objective, *residuals, str(row.iterations), f"{row.seconds:.2f}")
+
+
+def _cross(row: Row) -> tuple[str, ...]:
+    changes = (row.objective_change, row.control_change, row.multiplier_change)
+    return (row.method, row.start, row.status, *(format_number(value, 2) for value in changes))
 
 
 def _methods(text: str) -> tuple[str, ...]:

@@ -14,18 +14,19 @@ import numpy as np
 
 from ..activations import ACTIVATIONS
 from ..initialise import INITIALISATIONS
-from .arguments import add_column_arguments, load_data
+from .arguments import add_column_arguments, fold, load_data, print_line, silent, table_width
 
 __all__ = ["register", "run"]
 
 _EPILOG = """\
 examples:
-  ocp-nn conditioning                                      the default study, on sin2x
-  ocp-nn conditioning diabetes --depths 2,10 --activations tanh,relu --out results/diabetes-conditioning
-  ocp-nn conditioning diabetes --hidden 20,20,20 --activation sigmoid --no-sweep
+  ocp-nn conditioning                      the default study, on sin2x
+  ocp-nn conditioning diabetes --depths 2,10 --activations tanh,relu
+  ocp-nn conditioning diabetes --hidden 20,20 --activation sigmoid --no-sweep
 
-Measured at the initial weights and along short trainings: condition numbers of single, partial and multiple shooting.
-The tables (CSV, with a data dictionary) and figures go to --out; the same command goes on with a stopped sweep.
+Measured at the initial weights and along short trainings: condition numbers of
+single, partial and multiple shooting.  The tables (CSV, with a data dictionary)
+and figures go to --out; the same command goes on with a stopped sweep.
 Exit code: 0 done, 2 some runs failed (runs.csv says why), 1 error.
 """
 
@@ -34,7 +35,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "conditioning",
         help="measure how well conditioned single and multiple shooting are",
-        description="Measure how well conditioned the shooting formulations of a training problem are, and advise.",
+        description="Measure how well conditioned the shooting formulations are, and advise.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -70,7 +71,7 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    say: Callable[[str], None] = (lambda _: None) if args.quiet else (lambda line: print(line, flush=True))
+    say: Callable[[str], None] = silent if args.quiet else print_line
     if args.no_sweep and args.hidden is None:
         raise ValueError("--no-sweep leaves nothing to do without --hidden")
     data = load_data(args)
@@ -122,7 +123,7 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
         if found:
             header = ("measured at the start", *sweep.methods)
             say(f"Rank correlation {meaning} (in brackets: within networks of equal depth)\n\n"
-                f"{format_table(header, _correlation_rows(found))}\n")  # fmt: skip
+                f"{format_table(header, _correlation_rows(found), table_width())}\n")  # fmt: skip
     for sentence in verdict(sweep):
         say(f"- {sentence}")
     for name, figure in FIGURES.items():
@@ -135,22 +136,22 @@ def _group_table(sweep: Any) -> str:
     from ..report import format_table
 
     methods = sweep.methods
-    header = ("activation", "weights", "width", "depth", "rank", "signal", "single GN", "single H", "multi KKT",
+    header = ("activation", "weights", "layers", "rank", "signal", "single GN", "single H", "multi KKT",
               "AL (u,x)", "fwd DP", *methods, "choice")  # fmt: skip
     rows = [
-        (g.activation, g.initialisation, str(g.width), str(g.depth), f"{100 * g.rank:.0f}%", f"{g.signal:.0e}",
+        (g.activation, g.initialisation, f"{g.depth}x{g.width}", f"{100 * g.rank:.0f}%", f"{g.signal:.0e}",
          *(f"{value:.0e}" for value in (g.gauss_newton, g.hessian, g.kkt, g.al_high, g.condensed_high)),
          *(f"{100 * g.success[method]:.0f}%" for method in methods), g.choice)
         for g in groups(sweep)
     ]  # fmt: skip
     penalty = f" at penalty {sweep.penalties[-1]:g}" if sweep.penalties else ""
     legend = (
-        "rank: of the single-shooting Jacobian; signal: of the first hidden layer that reaches the last;\n"
-        "GN, H: single shooting, Gauss-Newton and exact Hessian; KKT: multiple shooting; AL (u,x), fwd DP:\n"
-        f"augmented Lagrangian in (u, x) and what forward DP factorises{penalty};\n"
+        "layers: number and width of the hidden ones; rank: of the single-shooting Jacobian; signal: of the first "
+        "hidden layer that reaches the last; GN, H: single shooting, Gauss-Newton and exact Hessian; KKT: multiple "
+        f"shooting; AL (u,x), fwd DP: augmented Lagrangian in (u, x) and what forward DP factorises{penalty}; "
         f"{', '.join(methods)}: share of seeds that trained."
     )
-    return f"{format_table(header, rows)}\n\n{legend}"
+    return f"{format_table(header, rows, table_width(), keys=3)}\n\n{fold(legend)}"
 
 
 def _correlation_rows(found: Any) -> list[tuple[str, ...]]:

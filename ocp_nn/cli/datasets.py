@@ -7,14 +7,16 @@ from typing import Any
 
 from ..data import describe_builtin
 from ..report import format_table
+from .arguments import fold, print_line, table_width
 
 __all__ = ["register", "run"]
 
-_FILES = """\
-Any delimited text file with a header works too: name the column to predict with --target, and leave columns out with
---drop or choose the inputs with --features.  A name may have its unit behind it, as in "speed [m/s]".  Numbers have
-decimal points, or commas where columns are not separated by them; thousands have no mark.
-So does any folder with data.txt (numbers, no header), index_features.txt and index_target.txt (0-based columns)."""
+_FILES = (
+    "Any delimited text file with a header works too: name the column to predict with --target, and leave columns out "
+    "with --drop or choose the inputs with --features.  A name may have its unit behind it, as in 'speed [m/s]'.  "
+    "Numbers have decimal points, or commas where columns are not separated by them; thousands have no mark.  So does "
+    "any folder with data.txt (numbers, no header), index_features.txt and index_target.txt (0-based columns)."
+)
 
 
 def register(subparsers: Any) -> None:
@@ -23,6 +25,6 @@ def register(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    print(format_table(("name", "what it is"), describe_builtin()))
-    print(f"\n{_FILES}")
+    print_line(format_table(("name", "what it is"), describe_builtin(), table_width()))
+    print_line(f"\n{fold(_FILES)}")
     return 0

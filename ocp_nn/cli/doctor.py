@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_info
 
 from .. import __version__
 from ..report import format_table
+from .arguments import print_line, table_width
 
 __all__ = ["register", "run"]
 
@@ -88,13 +89,13 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     findings = [_itself(), *_packages(), *_solvers(), *_blas(), _compiler()]
-    print(format_table(("what", "found", "verdict"), [(f.what, f.found, f.verdict) for f in findings]))
+    rows = [(f.what, f.found, f.verdict) for f in findings]
+    print_line(format_table(("what", "found", "verdict"), rows, table_width()))
     remedies = [f"{f.what}: {f.remedy}" for f in findings if f.remedy]
     if remedies:
-        print("\nwhat to do:")
-        print("\n".join(f"  {line}" for line in remedies))
+        print_line("\n".join(["\nwhat to do:", *(f"  {line}" for line in remedies)]))
     broken = [f.what for f in findings if f.verdict == "PROBLEM"]
-    print(f"\n{'does not work: ' + ', '.join(broken) if broken else 'everything that is required works'}")
+    print_line(f"\n{'does not work: ' + ', '.join(broken) if broken else 'everything that is required works'}")
     return 1 if broken else 0
 
 

@@ -14,6 +14,7 @@ from ..options import Options
 from ..problem import TrainingProblem
 from ..reference import cold_start, confirm
 from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
+from ..report.phases import WHY_ELIMINATED, phase_line
 from ..report.summary import Fit
 from ..result import Result, Status
 from ..selection import Selection
@@ -26,6 +27,7 @@ from .arguments import (
     print_line,
     select_weight_decay,
     silent,
+    table_width,
 )
 from .run_file import CHECKPOINT_FILE, earlier_result, earlier_run, write_run
 
@@ -54,7 +56,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "fit",
         help="train a network on a data set and check it against IPOPT",
-        description="Train a network on a data set as an optimal control problem, and check the answer with IPOPT.",
+        description="Train a network as an optimal control problem, check the answer with IPOPT.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -93,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     options = Options(seed=args.seed, shooting=args.shooting, time_limit=args.time_limit or SOLVE_SECONDS)
     result = _solve(args, problem, options, earlier, say)
     fit = _compare(args, experiment, problem, options, selection, result, say)
-    say(f"\n{final_table(fit)}\n")
+    say(f"\n{final_table(fit, table_width())}\n")
+    _say_phases(fit, say)
     _say_verdict(fit, say)
     if args.out is not None:
         write_fit(args.out, fit)
@@ -151,6 +154,13 @@ def _compare(
         reference=cold,
         confirmation=check,
     )
+
+
+def _say_phases(fit: Fit, say: Callable[[str], None]) -> None:
+    """How much of the solve was multiple shooting, and why not all of it."""
+    say(phase_line(fit.result.history))
+    if fit.finishes_without_states:
+        say(WHY_ELIMINATED)
 
 
 def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:

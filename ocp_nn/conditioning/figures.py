@@ -7,6 +7,7 @@ universal design, 2008), with a line style and a marker for each series so that 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def depth_figure(sweep: Sweep, initialisation: str | None = None) -> Figure:
         ax.set_title(name)
     axes[0].set_ylabel("condition number")
     _legend_below(figure, axes[0])
-    figure.suptitle(f"Condition numbers at {start!r} weights: median and range over seeds{_at_penalty(sweep)}")
+    _title(figure, f"Condition numbers at {start!r} weights: median and range over seeds{_at_penalty(sweep)}")
     return figure
 
 
@@ -92,7 +93,7 @@ def penalty_figure(sweep: Sweep, initialisation: str | None = None) -> Figure:
         ax.set_title(name)
     axes[0].set_ylabel("condition number")
     _legend_below(figure, axes[0])
-    figure.suptitle(f"{depth} layers at {start!r} weights, multiple shooting: median and range over seeds")
+    _title(figure, f"{depth} layers at {start!r} weights, multiple shooting: median and range over seeds")
     return figure
 
 
@@ -129,7 +130,7 @@ def products_figure(sweep: Sweep, initialisation: str | None = None) -> Figure:
         image = plot_products(sweep, ax, name, start, depth)
         ax.set_title(name)
     figure.colorbar(image, ax=list(axes), label="largest singular value (log10)", extend="both")
-    figure.suptitle(f"Products $A_k \\cdots A_j$, {depth} layers at {start!r} weights: medians over samples and seeds")
+    _title(figure, f"Products $A_k \\cdots A_j$, {depth} layers at {start!r} weights: medians over samples and seeds")
     return figure
 
 
@@ -169,7 +170,7 @@ def spectra_figure(sweep: Sweep, initialisation: str | None = None) -> Figure:
         ax.set_title(name)
     axes[0].set_ylabel("singular value / largest")
     _legend_below(figure, axes[0])
-    figure.suptitle(f"Single-shooting Jacobian, {depth} layers from {start!r} weights; a line a seed")
+    _title(figure, f"Single-shooting Jacobian, {depth} layers from {start!r} weights; a line a seed")
     return figure
 
 
@@ -289,6 +290,11 @@ def _panels(count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
 
     figure = Figure(figsize=(max(3.6 * count, 6.4), height + 0.7), layout="constrained")
     return figure, figure.subplots(1, count, squeeze=False, sharey=True)[0]
+
+
+def _title(figure: Figure, title: str) -> None:
+    """Over the whole figure, on as many lines as its width asks for: ten characters to an inch at 12 points."""
+    figure.suptitle("\n".join(textwrap.wrap(title, int(10 * figure.get_figwidth()))))
 
 
 def _legend_below(figure: Figure, ax: Axes) -> None:

@@ -11,6 +11,7 @@ the last one of a phase.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import deque
 from types import TracebackType
@@ -48,7 +49,9 @@ class LiveHistory:
         self._console = Console(file=self._stream, highlight=False)
         is_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._view: _Lines | _Table = (
-            _Table(self._console) if (is_terminal if terminal is None else terminal) else _Lines(self._stream)
+            _Table(self._console)
+            if (is_terminal if terminal is None else terminal)
+            else _Lines(self._stream, shutil.get_terminal_size().columns)
         )
 
     def __enter__(self) -> LiveHistory:
@@ -68,12 +71,12 @@ class LiveHistory:
 class _Lines:
     """Plain lines, sparser as they get more."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, width: int) -> None:
+        self._stream, self._width = stream, width
         self._pending: Record | None = None
 
     def start(self) -> None:
-        self._write(history_header())
+        self._write(history_header(self._width))
 
     def show(self, record: Record) -> None:
         if self._pending is not None and self._pending.phase != record.phase:
@@ -87,7 +90,7 @@ class _Lines:
 
     def _flush(self) -> None:
         if self._pending is not None:
-            self._write(history_row(self._pending))
+            self._write(history_row(self._pending, self._width))
         self._pending = None
 
     def _write(self, line: str) -> None:
@@ -106,6 +109,7 @@ class _Table:
     def __init__(self, console: Any) -> None:
         from rich.live import Live
 
+        self._console = console
         self._records: deque[Record] = deque(maxlen=_ROWS)
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._table)
 
@@ -123,11 +127,11 @@ class _Table:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for name in history_names():
+        for name in history_names(self._console.width):
             table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
         records = list(self._records)
         for record in records:
-            *numbers, phase = history_cells(record)
+            *numbers, phase = history_cells(record, self._console.width)
             table.add_row(
                 *numbers, Text(phase, _STYLES.get(phase, "")), style="bold" if record is records[-1] else "dim"
             )

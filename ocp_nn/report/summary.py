@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,14 @@ from ..persistence import save
 from ..reference import Confirmation
 from ..result import Result
 from ..selection import Selection
+from .collapse import collapsed_units
 from .environment import environment
-from .figures import convergence_figure, layers_figure, predictions_figure
+from .figures import convergence_figure, predictions_figure
 from .files import write_figure, write_history, write_json
-from .tables import format_number, format_table
+from .layer_figures import layers_figure
+from .phases import ELIMINATED, WHY_ELIMINATED, phases, with_start
+from .tables import format_number, shape_text
+from .text_table import format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,6 +99,12 @@ class Fit:
         controls = result.trajectory.controls
         return {f"{part}_rmse": self.experiment.rmse(controls, part) for part in ("train", "test")}
 
+    @property
+    def finishes_without_states(self) -> bool:
+        """Whether multiple shooting was asked for and some iterations were made with every state eliminated."""
+        eliminated = any(name in ELIMINATED for name in phases(self.result.history))
+        return eliminated and self.shooting == "multiple" and self.experiment.network.num_stages > 1
+
 
 def summarize(fit: Fit) -> dict[str, Any]:
     """The content of ``summary.json``."""
@@ -126,6 +136,9 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "outer_iterations": result.counts["outer"],
         "gauss_newton_steps": result.counts["gauss_newton"],
         "counts": result.counts,
+        "phases": {name: asdict(phase) for name, phase in phases(result.history).items()},
+        "phases_note": WHY_ELIMINATED if fit.finishes_without_states else None,
+        "collapsed_units": [asdict(layer) for layer in collapsed_units(result.trajectory.states)],
         "seconds": result.seconds,
         "num_weights": problem.network.num_controls,
         "effective_parameters": effective_parameters(problem, result.trajectory.controls),
@@ -165,8 +178,8 @@ def _iterations(result: Result) -> int:
     return result.counts.get("iterations", max(len(result.history) - 1, 0))
 
 
-def final_table(fit: Fit) -> str:
-    """Our solver, IPOPT and linear regression beside each other."""
+def final_table(fit: Fit, width: int | None = None) -> str:
+    """Our solver, IPOPT and linear regression beside each other, in lines of so many characters at most."""
     unit = f" [{fit.experiment.dataset.units}]" if fit.experiment.dataset.units else ""
     header = ("method", "status", f"train RMSE{unit}", f"test RMSE{unit}", "objective", "seconds")
     rows = [_row(fit, "AL + Gauss-Newton", fit.result)]
@@ -174,7 +187,7 @@ def final_table(fit: Fit) -> str:
         rows.append(_row(fit, "IPOPT single shooting", fit.reference))
     linear = fit.linear
     numbers = (format_number(linear.train_rmse), format_number(linear.test_rmse), "-", f"{linear.seconds:.2f}")
-    return format_table(header, [*rows, ("linear regression", "solved", *numbers)])
+    return format_table(header, [*rows, ("linear regression", "solved", *numbers)], width)
 
 
 def _row(fit: Fit, method: str, result: Result) -> tuple[str, ...]:
@@ -190,11 +203,11 @@ def write_fit(folder: Path, fit: Fit) -> None:
     controls = fit.result.trajectory.controls
     parts = [(f"{p}ing" if p == "train" else p, p) for p in ("train", "test")]
     predictions = [(label, experiment.measured(p), experiment.predicted(controls, p)) for label, p in parts]
-    title = f"{data.name}, {'-'.join(map(str, experiment.network.sizes))}, {fit.result.status.value}"
+    title = f"{data.name}, {shape_text(experiment.network.sizes)}, {fit.result.status.value}"
     write_history(folder / "history.csv", fit.result.history)
     _write_model(folder / "model.npz", fit)
     tolerance = fit.tolerance * max(1.0, fit.result.objective)
-    write_figure(folder / "convergence.png", convergence_figure(fit.result.history, title, tolerance))
+    write_figure(folder / "convergence.png", convergence_figure(with_start(fit.result), title, tolerance))
     write_figure(folder / "predictions.png", predictions_figure(predictions, data.target_labels, title))
     write_figure(folder / "layers.png", _layers(fit, title))
     write_json(folder / "summary.json", summarize(fit))

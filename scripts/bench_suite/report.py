@@ -1,9 +1,8 @@
-"""Markdown tables and figures from the results; nothing is measured here."""
+"""Markdown tables from the results; nothing is measured here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from .peers import OURS
 from .scores import Run
 from .uci import COMMITTEE_NETWORKS, HIDDEN, MEMBERS, PUBLISHED
 
-__all__ = ["figures", "markdown"]
+__all__ = ["markdown"]
 
 Results = dict[str, Any]
 
@@ -296,112 +295,4 @@ def _growth(rows: list[dict[str, Any]]) -> str:
             _table(["grows", "to", "controls", "step", "gradient", "gradients a step"], lines),
             f"Exponents over the three largest sizes: {slopes}.",
         ]
-    )
-
-
-# ---- figures
-
-# Okabe and Ito's colours; line styles keep families apart in grey print.
-_STYLES: dict[str, dict[str, Any]] = {
-    OURS: {"color": "#D55E00", "linewidth": 2.4},
-    "ours, standard weights": {"color": "#D55E00", "linewidth": 1.4, "linestyle": "--"},
-    "single-shooting LM": {"color": "#0072B2"},
-    "optimistix LM": {"color": "#0072B2", "linestyle": "--"},
-    "SciPy least_squares": {"color": "#0072B2", "linestyle": ":"},
-    "SciPy L-BFGS": {"color": "#009E73"},
-    "PyTorch L-BFGS": {"color": "#009E73", "linestyle": "--"},
-    "scikit-learn L-BFGS": {"color": "#009E73", "linestyle": ":"},
-    "PyTorch Adam": {"color": "#CC79A7"},
-    "scikit-learn Adam": {"color": "#CC79A7", "linestyle": ":"},
-    "IPOPT, single shooting, exact": {"color": "#000000"},
-    "IPOPT, single shooting, L-BFGS": {"color": "#000000", "linestyle": "--"},
-    "IPOPT, multiple shooting": {"color": "#000000", "linestyle": ":"},
-    "alpaqa, multiple shooting": {"color": "#E69F00", "marker": "x"},
-}
-
-
-def _style(family: str) -> dict[str, Any]:
-    return {"linewidth": 1.4, "label": family} | _STYLES.get(family, {"color": "#777777"})
-
-
-def figures(results: Results, folder: Path) -> None:
-    """``bench_profiles.png``, ``bench_time.png`` and ``bench_iterations.png``."""
-    runs = results["runs"]
-    if not scores.problems(runs):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _profiles(runs).savefig(folder / "bench_profiles.png", dpi=130)
-    for clock, label in (("seconds", "processor seconds"), ("iterations", "iterations (ours: Gauss-Newton steps)")):
-        name = "time" if clock == "seconds" else clock
-        _traces(runs, clock, label).savefig(folder / f"bench_{name}.png", dpi=110)
-
-
-def _canvas(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height * rows + 1.0), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _profiles(runs: Sequence[Run]) -> Any:
-    """Performance profiles (Dolan and More 2002) and shares solved against seconds, at 5 % and 1 %."""
-    figure, axes = _canvas(2, 2, 5.2, 3.2)
-    for row, within in zip(axes, (0.05, 0.01), strict=True):
-        for family, rows in scores.instances(runs, within).items():
-            for ax, column in zip(row, (1, 0), strict=True):
-                values = sorted(value[column] for value in rows)
-                steps = [v for v in values if np.isfinite(v)]
-                share = np.arange(1, len(steps) + 1) / len(values)
-                # from the left edge on to the right one
-                ends = share[-1] if steps else 0.0
-                ax.step([1e-9, *steps, 1e4], [0.0, *share, ends], where="post", **_style(family))
-        level = f"to {100 * within:g} % of the best known"
-        row[0].set(
-            xscale="log", xlim=(0.95, 1e3), xlabel="time over the fastest", ylabel="share of its problems and seeds"
-        )
-        row[1].set(xscale="log", xlim=(1e-2, 30), xlabel="processor seconds")
-        row[0].set_title(f"performance profile {level}", fontsize="medium")
-        row[1].set_title(f"share solved {level}", fontsize="medium")
-        for ax in row:
-            ax.set_ylim(-0.03, 1.03)
-            ax.grid(alpha=0.3)
-    _legend(figure, axes)
-    return figure
-
-
-def _traces(runs: Sequence[Run], clock: str, label: str) -> Any:
-    """Relative distance to the best known objective, seed by seed the first."""
-    names = scores.problems(runs)
-    best = scores.best_known(runs)
-    columns = min(4, len(names))
-    figure, axes = _canvas(-(-len(names) // columns), columns, 3.6, 2.5)
-    chosen = scores.representatives(runs)
-    for ax, problem in zip(axes.flat, names, strict=False):
-        for family in scores.families(runs):
-            group = scores.members(chosen, problem, family)
-            if not group:
-                continue
-            trace = min(group, key=lambda run: run["seed"])["trace"]
-            x = [max(point[clock], 1e-3 if clock == "seconds" else 1) for point in trace]
-            y = [max(point["objective"] / best[problem] - 1, 1e-4) for point in trace if point["objective"] is not None]
-            ax.step(x[: len(y)], y, where="post", **_style(family))
-        ax.axhline(0.05, color="#777777", linewidth=0.8, linestyle="-.")
-        ax.set(xscale="log", yscale="log", ylim=(8e-5, None))
-        ax.set_title(problem, fontsize="medium")
-        ax.grid(alpha=0.3)
-    for ax in list(axes.flat)[len(names) :]:
-        ax.set_visible(False)
-    figure.supxlabel(label, fontsize="medium")
-    figure.supylabel("J over the best known, minus 1 (first seed)", fontsize="medium")
-    _legend(figure, axes)
-    return figure
-
-
-def _legend(figure: Any, axes: Any) -> None:
-    entries: dict[str, Any] = {}
-    for ax in axes.flat:
-        handles, labels = ax.get_legend_handles_labels()
-        entries |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside upper center", ncols=4, fontsize="small", frameon=False
     )

@@ -1,7 +1,8 @@
 """Scores from runs: best known objectives, times to come near them, ratios, profiles.
 
-A *run* is a row of the JSON; a row without a trace is a skipped one.  A method is a *family*: of members that differ in
-a setting only, the one that is fastest to 5 % (then lowest) on a problem stands for all, on that problem.
+A *run* is a row of the JSON; one with an empty trace was skipped, one of a :func:`summary` has times in its place.  A
+method is a *family*: of members that differ in a setting only, the one that is fastest to 5 % (then lowest) on a
+problem stands for all, on that problem.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "solved",
     "summary",
     "targets",
+    "time_within",
 ]
 
 Run = dict[str, Any]
@@ -41,7 +43,15 @@ INF = float("inf")
 
 
 def _finite(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run["trace"] and run["objective"] is not None]
+    return [run for run in runs if run.get("trace", True) and run["objective"] is not None]
+
+
+def time_within(run: Run, within: float, target: float) -> float:
+    """Seconds to a target that is ``within`` above the best known objective; of a summary's row as it says."""
+    if "trace" in run:
+        return time_to(run["trace"], target)
+    seconds = run[f"seconds_to_{100 * within:g}_percent"]
+    return INF if seconds is None else float(seconds)
 
 
 def problems(runs: Sequence[Run]) -> list[str]:
@@ -92,13 +102,13 @@ def representatives(runs: Sequence[Run]) -> list[Run]:
             some = members(runs, problem, family)
             groups = [[run for run in some if run["peer"] == peer] for peer in dict.fromkeys(r["peer"] for r in some)]
             if groups:
-                chosen += min(groups, key=lambda group: _rank(group, 1.05 * best[problem]))
+                chosen += min(groups, key=lambda group: _rank(group, best[problem]))
     return chosen
 
 
-def _rank(group: Sequence[Run], target: float) -> tuple[int, float, float]:
-    """Most runs, then fastest, then lowest."""
-    times = [time_to(run["trace"], target) for run in group]
+def _rank(group: Sequence[Run], best: float) -> tuple[int, float, float]:
+    """Most runs, then fastest to 5 %, then lowest."""
+    times = [time_within(run, 0.05, 1.05 * best) for run in group]
     return -len(group), median(times), median([run["objective"] for run in group])
 
 
@@ -117,7 +127,7 @@ def reached(runs: Sequence[Run], within: float, *, by_start: bool = False) -> di
     """Seconds to the :func:`targets`, by problem, family and seed."""
     goal = targets(runs, within, by_start=by_start)
     return {
-        (run["problem"], run["family"], run["seed"]): time_to(run["trace"], goal[run["problem"], run["seed"]])
+        (run["problem"], run["family"], run["seed"]): time_within(run, within, goal[run["problem"], run["seed"]])
         for run in representatives(runs)
     }
 
