@@ -76,7 +76,7 @@ def test_help_fits_eighty_columns(command, capsys, monkeypatch):
     assert not too_long(capsys.readouterr().out, 80)
 
 
-@pytest.mark.parametrize("name", ["datasets", "doctor", "compare"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_tables_that_are_piped_have_eighty_columns(name, folder, capsys, monkeypatch):
     monkeypatch.setattr("shutil.os.get_terminal_size", broken_terminal)
     text = printed(name, "", folder, capsys, monkeypatch, terminal=False)
