@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from .environment import environment, environment_line
 from .figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
     convergence_figure,
     layers_figure,
     plot_convergence,
@@ -22,6 +28,12 @@ from .summary import Fit, final_table, summarize, write_fit
 from .tables import format_number, format_table, history_header, history_row, problem_line
 
 __all__ = [
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
     "Fit",
     "LiveHistory",
     "atomic_write",

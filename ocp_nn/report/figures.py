@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
     "convergence_figure",
     "layers_figure",
     "plot_convergence",
