@@ -134,7 +134,7 @@ def marked(path: Path) -> object:
     return pytest.param(path, id=path.stem[:2], marks=[takes_internals] if path.stem.startswith("08") else [])
 
 
-@pytest.mark.parametrize("path", map(marked, NOTEBOOKS))
+@pytest.mark.parametrize("path", [marked(path) for path in NOTEBOOKS])
 def test_it_uses_public_names_only(path: Path) -> None:
     """So that modules may move inside the package."""
     notebook = nbformat.read(path, as_version=4)
