@@ -1,12 +1,24 @@
-"""Training neural networks as optimal control problems."""
+"""Training neural networks as optimal control problems.
+
+After B. Evens, P. Latafat, A. Themelis, J. Suykens and P. Patrinos, Neural Network Training as an Optimal Control
+Problem: An Augmented Lagrangian Approach, 60th IEEE Conference on Decision and Control, 2021, arXiv:2103.14343.  Of the
+paper the abstract alone was at hand: multiple shooting, an inexact augmented Lagrangian, Gauss-Newton, forward dynamic
+programming.  Whatever goes beyond that is our own derivation.
+
+Public is what ``__all__`` names, and of the packages among these names what their own ``__all__`` names: take them as
+``from ocp_nn import conditioning``.  Where a module lies inside the package may change.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+from . import augmented_lagrangian, forward_dp
 from .certificate import Certificate, certify
-from .data import DataError, Dataset, load_dataset
+from .data import DataError, Dataset, Scaler, load_dataset, random_split
 from .derivatives import check_derivatives
+from .initialise import initialise
 from .ipopt import IpoptOptions, solve_ipopt
 from .model import ExtrapolationWarning, Model
 from .network import Dense, Network, Symbolic
@@ -15,6 +27,7 @@ from .options import Options
 from .overfitting import OverfittingWarning
 from .persistence import LoadError, load
 from .problem import TrainingProblem, Trajectory
+from .reference import confirm
 from .result import Record, Result, Status
 from .solver import solve
 from .transcription import NLP, multiple_shooting, project, single_shooting, transcribe
@@ -34,16 +47,25 @@ __all__ = [
     "OverfittingWarning",
     "Record",
     "Result",
+    "Scaler",
     "Status",
     "Symbolic",
     "TrainingProblem",
     "Trajectory",
+    "augmented_lagrangian",
     "certify",
     "check_derivatives",
+    "conditioning",
+    "confirm",
+    "export",
+    "forward_dp",
+    "initialise",
     "load",
     "load_dataset",
     "multiple_shooting",
     "project",
+    "random_split",
+    "report",
     "single_shooting",
     "solve",
     "solve_ipopt",
@@ -53,6 +75,9 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# Packages that training does not need.
+_ON_DEMAND = ("conditioning", "export", "report")
+
 
 def __getattr__(name: str) -> Any:
     # scikit-learn is an extra, and slow to import
@@ -60,8 +85,10 @@ def __getattr__(name: str) -> Any:
         from .estimator import OCPRegressor
 
         return OCPRegressor
+    if name in _ON_DEMAND:
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "OCPRegressor"])
+    return sorted({*globals(), *_ON_DEMAND, "OCPRegressor"})

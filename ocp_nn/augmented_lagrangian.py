@@ -8,6 +8,8 @@
     until the defects and the gradient of the Lagrangian are small.
 
 :func:`init`, :func:`step` and :func:`terminate` are that loop over an explicit state; :func:`ocp_nn.solve` runs it.
+:class:`AugmentedLagrangian`, :class:`Damping` and :func:`minimise` are the pieces of 1, for those who write a loop of
+their own.  Source: Evens et al. (:mod:`ocp_nn`).
 What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 2014):
 
 * **Safeguard.**  The best rollout is feasible, so L_beta <= J(best) can be asked of every start of a subproblem,
@@ -38,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .gauss_newton import first_damping, minimise
+from .gauss_newton import Damping, first_damping, minimise
 from .initialise import initialise
 from .inner_problem import AugmentedLagrangian
 from .options import Options
@@ -46,7 +48,7 @@ from .problem import TrainingProblem, Trajectory
 from .result import Status
 from .solver_state import COUNTS, Best, SolverState
 
-__all__ = ["Initial", "SolverState", "init", "step", "terminate"]
+__all__ = ["AugmentedLagrangian", "Damping", "Initial", "SolverState", "init", "minimise", "step", "terminate"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]

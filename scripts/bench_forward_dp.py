@@ -1,6 +1,6 @@
 """Benchmark of forward dynamic programming: forms x sizes, against bare BLAS, IPOPT and CasADi's solvers.
 
-    python scripts/bench_forward_dp.py [--quick] [--json FILE] [--output FOLDER]
+    python scripts/bench_forward_dp.py [--quick] [--only PART ...] [--json FILE] [--output FOLDER]
 
 Everything runs on one BLAS thread, and times are those of the processor: other programs on the machine disturb them
 little.  ``milliseconds`` is the linear algebra of one step (prepare and step, without refinement); evaluating the
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ INF = float("inf")
 MIB = 2**20
 # Repetitions stop after this many seconds; the best one counts.
 BUDGET = 1.0
+PARTS = ("forms", "peers", "targets", "growth", "errors")
 # Multiplications in longdouble that a reference may cost, about a minute.
 REFERENCE_LIMIT = 2e10
 
@@ -356,6 +357,7 @@ def million_here() -> None:
 
 def growth(bench: Bench, quick: bool) -> None:
     """Exponents in depth, samples and width; the sizes are those at which the leading term leads."""
+    print("\ngrowth")
     tiny = Case(num_samples=20, depth=3, width=4)
     small = Case(num_samples=50, depth=4, width=8)
     dual = Case(num_samples=250 if quick else 500, depth=8, width=20 if quick else 40)
@@ -380,11 +382,22 @@ def growth(bench: Bench, quick: bool) -> None:
     bench.grow("primal", "width", [replace(primal, width=8 * n) for n in widths])
 
 
-def run(quick: bool) -> Bench:
+def run(quick: bool, parts: Sequence[str] = PARTS) -> Bench:
     bench = Bench()
+    work = {"forms": forms, "peers": peers, "targets": targets, "growth": growth, "errors": errors}
+    for name in PARTS:
+        if name in parts:
+            work[name](bench, quick)
+    return bench
+
+
+def forms(bench: Bench, quick: bool) -> None:
     print("forms on one tiny problem")
     for form in forward_dp.FORMS:
         bench.measure(Case(num_samples=20, depth=2, width=5), form)
+
+
+def peers(bench: Bench, quick: bool) -> None:
     print("\nagainst IPOPT and CasADi's solvers")
     bench.against_casadi(Case(num_samples=20, depth=2, width=5))
     bench.against_ipopt(Case(num_samples=20, depth=2, width=5), list(IPOPT_VARIANTS))
@@ -397,14 +410,18 @@ def run(quick: bool) -> Bench:
         bench.against_ipopt(Case(num_samples=400, depth=4, width=10), ["mumps METIS"])
         bench.against_ipopt(Case(num_samples=1000, depth=4, width=10), ["mumps METIS"])
         bench.against_ipopt(Case(num_samples=100, depth=4, width=15), ["mumps METIS"])
+
+
+def targets(bench: Bench, quick: bool) -> None:
     print("\ntargets")
     bench.measure(Case(num_samples=1000, depth=4, width=20), "dual")
     bench.measure(Case(num_samples=1000, depth=10, width=50), "dual")
     for samples in (10_000,) if quick else (10_000, 100_000):
         bench.measure(Case(num_samples=samples, depth=2, width=20, num_inputs=8), "primal")
     bench.measure(Case(num_samples=2_000 if quick else 10_000, depth=2, width=20, num_inputs=8), "primal_qr")
-    print("\ngrowth")
-    growth(bench, quick)
+
+
+def errors(bench: Bench, quick: bool) -> None:
     bench.table_of_errors()
     if not quick:
         bench.million = million()
@@ -412,7 +429,6 @@ def run(quick: bool) -> Bench:
             f"\na million samples: {bench.million['seconds']:.1f} s with the {bench.million['form']} form, "
             f"{bench.million['resident_bytes'] / MIB:.0f} MiB resident"
         )
-    return bench
 
 
 def draw(bench: Bench, path: Path) -> None:
@@ -444,6 +460,7 @@ def draw(bench: Bench, path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, no large IPOPT run: about a minute")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
     parser.add_argument("--output", type=Path, default=Path("results"), metavar="FOLDER", help="where the figure goes")
     parser.add_argument("--million", action="store_true", help=argparse.SUPPRESS)
@@ -452,10 +469,11 @@ def main() -> int:
         million_here()
         return 0
     with threadpool_limits(1):
-        bench = run(args.quick)
-    figure = args.output / "forward_dp.png"
-    draw(bench, figure)
-    print(f"figure: {figure}")
+        bench = run(args.quick, args.only)
+    if bench.exponents:
+        figure = args.output / "forward_dp.png"
+        draw(bench, figure)
+        print(f"figure: {figure}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(asdict(bench), indent=1))

@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ocp_nn
-from ocp_nn.data import Scaler
-from ocp_nn.report.figures import BLACK, BLUE, ORANGE, RED
+from ocp_nn import Scaler
+from ocp_nn.report import BLACK, BLUE, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "figure.constrained_layout.use": True})
 

@@ -17,11 +17,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ocp_nn
-from ocp_nn.data import Scaler
-from ocp_nn.forward_dp import FORMS, choose_form, solve
-from ocp_nn.forward_dp.covariance import predict_covariance
-from ocp_nn.inner_problem import AugmentedLagrangian
-from ocp_nn.report.figures import BLACK, BLUE, GREY, ORANGE, RED
+from ocp_nn import Scaler
+from ocp_nn import augmented_lagrangian as al
+from ocp_nn.forward_dp import FORMS, choose_form, predict_covariance, solve
+from ocp_nn.report import BLACK, BLUE, GREY, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "figure.constrained_layout.use": True})
 
@@ -30,16 +29,16 @@ def subproblem(problem, controls, beta, damping):
     """The least-squares problem at a rollout, with no multipliers yet: c_k = 0."""
     rollout, nodes = problem.rollout(controls), problem.num_stages - 1
     zero = tuple(np.zeros_like(s) for s in rollout.states[1:])
-    lagrangian = AugmentedLagrangian(problem, zero, (beta,) * nodes)
+    lagrangian = al.AugmentedLagrangian(problem, zero, (beta,) * nodes)
     return lagrangian.subproblem(lagrangian.at(rollout.controls, rollout.states), damping)
 
 
 # %% [markdown]
 # ## The cost-to-arrive in pictures
 #
-# One sample, two units a layer: $V_k$ is a quadratic over the plane, so it is drawn as an ellipse, the states that one
-# unit of cost can reach. It is carried forward as mean and covariance, $V_k(dx)=\tfrac12(dx-m_k)^\top
-# P_k^{-1}(dx-m_k)$, and with $q=1/(\rho+\mu)$
+# One sample, two units a layer: $V_k$ is a quadratic over the plane. The ellipses are where $V_k = 1/2$, one standard
+# deviation of the Gaussian that $\exp(-V_k)$ is; its mean $m_k$ is left out. It is carried forward as mean and
+# covariance, $V_k(dx)=\tfrac12(dx-m_k)^\top P_k^{-1}(dx-m_k)$, and with $q=1/(\rho+\mu)$
 #
 # $$P_{k+1}=A_kP_kA_k^\top+q\,B_kB_k^\top+I/\beta_k ,$$
 #

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 import ocp_nn
-from ocp_nn.initialise import initialise
-from ocp_nn.report.figures import BLUE, GREEN, GREY, ORANGE, RED
+from ocp_nn import initialise
+from ocp_nn.report import BLUE, GREEN, GREY, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "figure.constrained_layout.use": True})
 
@@ -43,7 +43,7 @@ def backpropagation(problem, log):
 #
 # Each returns the weights and the best objective of a rollout against its evaluations (Adam, L-BFGS) or least-squares
 # steps (the other two). `backpropagation` is $J$ and its gradient, by rollout and adjoints, with a log. Trained means
-# $J<2$ for our purpose; all but L-BFGS stop there. The augmented Lagrangian has no restarts here and a soft first
+# $J<2$ for our purpose, and all stop there. The augmented Lagrangian has no restarts here and a soft first
 # penalty (notebook 3); single shooting has none. L-BFGS gets 1000 evaluations, Adam 1000 with each of two rates, of
 # which the better one counts.
 
@@ -65,7 +65,12 @@ def gauss_newton(problem, start, shooting="multiple"):
 def lbfgs(problem, start):
     log, limits = [], {"maxiter": 1000, "maxfun": 1000, "ftol": 0.0, "gtol": 1e-9}
     f, x0 = backpropagation(problem, log), np.concatenate(start)
-    flat = minimize(f, x0, jac=True, method="L-BFGS-B", options=limits).x
+
+    def stop(intermediate_result):
+        if intermediate_result.fun < TRAINED:
+            raise StopIteration
+
+    flat = minimize(f, x0, jac=True, method="L-BFGS-B", options=limits, callback=stop).x
     return problem.network.split(flat), list(enumerate(log, start=1))
 
 
@@ -92,11 +97,10 @@ styles = dict(zip(methods, ((RED, "-"), (BLUE, "--"), (GREEN, "-."), (ORANGE, ":
 # $W\sim N(0,1)/\sqrt{n}$, $b=0$: the start that back-propagation cannot see through.
 
 # %%
-ten = training("sigmoid", 10, 5)
+ten, mse = training("sigmoid", 10, 5), {}
 start = ten.network.init_controls(seed=0)
 fig, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6))
 left.plot(data.x, data.y, ".", color=GREY, markersize=4, label="data")
-mse = {}
 for name, method in methods.items():
     (controls, curve), (color, style) = method(ten, start), styles[name]
     steps, values = np.array(curve).T
@@ -129,9 +133,8 @@ for seed in (1, 2, 3):
 # weights let nothing of the signal through.)
 
 # %%
-forty = training("sigmoid", 40, 5)
+forty, order = training("sigmoid", 40, 5), np.argsort(data.x[:, 0])
 fig, axes = plt.subplots(2, 3, figsize=(11, 5.2), sharex=True, sharey=True)
-order = np.argsort(data.x[:, 0])
 for row, init in enumerate(("standard", "states")):
     states = forty.rollout(initialise(forty, init)).states
     for ax, k in zip(axes[row], (1, 5, 40), strict=True):
@@ -175,8 +178,7 @@ assert error < 0.04
 # method could do that, so we let single shooting do it as well:
 
 # %%
-relu = training("relu", 20, 8)
-reached = {"multiple": 0, "single": 0}
+relu, reached = training("relu", 20, 8), {"multiple": 0, "single": 0}
 for seed in range(3):
     for shooting in reached:
         options = ocp_nn.Options(shooting=shooting, seed=seed, max_restarts=10, max_outer=150)
@@ -219,7 +221,7 @@ assert min(reached.values()) >= 1
 # <details><summary>Solution</summary>
 #
 # ```python
-# from ocp_nn.data import Scaler, random_split
+# from ocp_nn import Scaler, random_split
 # d = ocp_nn.load_dataset("diabetes")
 # part = random_split(442, test_size=142 / 442)
 # sx, sy = Scaler.fit(d.x[part.train]), Scaler.fit(d.y[part.train])

@@ -15,6 +15,7 @@ no more than a way to factorise the reduced problem of :mod:`.reduced`.
 
 from __future__ import annotations
 
+from .covariance import predict_covariance
 from .solve import FORMS, Prepared, TooLargeError, choose_form, mean_curvature, prepare, solve
 from .subproblem import Step, Subproblem
 
@@ -26,6 +27,7 @@ __all__ = [
     "TooLargeError",
     "choose_form",
     "mean_curvature",
+    "predict_covariance",
     "prepare",
     "solve",
 ]

@@ -5,6 +5,12 @@ from __future__ import annotations
 from .collapse import collapsed_units
 from .environment import environment, environment_line
 from .figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
     convergence_figure,
     plot_convergence,
     plot_objective,
@@ -22,6 +28,12 @@ from .tables import format_number, history_header, history_row, problem_line, sh
 from .text_table import format_table
 
 __all__ = [
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
     "Fit",
     "LiveHistory",
     "atomic_write",

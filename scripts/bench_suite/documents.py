@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .problems import DATA
-
 __all__ = ["NAMES", "regenerate"]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +22,7 @@ FOLDER = Path("results/documents")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "first figure": ("scripts/readme_figure.py", "--out", "docs/deep_sigmoid.png"),
     "fit diabetes": ("-m", "ocp_nn", "fit", "diabetes", "--hidden", "20,20", "--out", f"{FOLDER}/diabetes"),
-    "fit yacht": ("-m", "ocp_nn", "fit", str(DATA / "yacht"), "--hidden", "20,20", "--out", f"{FOLDER}/yacht"),
+    "fit friedman": ("-m", "ocp_nn", "fit", "friedman", "--hidden", "20,20", "--out", f"{FOLDER}/friedman"),
     "cross starts": ("-m", "ocp_nn", "compare", "diabetes", "--hidden", "8,8", "--out", f"{FOLDER}/compare"),
     "deep networks": (
         "scripts/deep_suite.py", "--peer-seeds", "2", "--peer-limit", "10", "--budget", "27",
