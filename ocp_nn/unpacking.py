@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,17 +104,7 @@ _ROUNDING = 1e-6
 # CasADi's text has two letters of a..p for each byte.  Reading a damaged one may ask for any amount of memory, take
 # minutes or end the process, so a text that no check sum vouches for is tried in a process of its own.
 _LETTERS = frozenset("abcdefghijklmnop")
-_TRIAL_SECONDS, _TRIAL_BYTES = 10, 2**30
-_TRIAL = """
-import sys, casadi
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
-except (ImportError, ValueError, OSError):
-    pass
-for text in sys.stdin.read().split():
-    casadi.Function.deserialize(text)
-"""
+_TRIAL, _TRIAL_SECONDS, _TRIAL_BYTES = Path(__file__).with_name("casadi_trial.py"), 10, 2**30
 
 
 def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
@@ -152,7 +144,7 @@ def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
 
 
 def _model(archive: Archive, meta: dict[str, Any], finite: bool) -> Model:
-    network = _network(archive, meta["layers"])
+    network = _network(archive, meta["layers"], meta["versions"])
     inputs, outputs = network.num_inputs, network.num_outputs
     return Model(
         network,
@@ -165,11 +157,11 @@ def _model(archive: Archive, meta: dict[str, Any], finite: bool) -> Model:
     )
 
 
-def _network(archive: Archive, layers: Sequence[dict[str, Any]]) -> Network:
+def _network(archive: Archive, layers: Sequence[dict[str, Any]], versions: dict[str, str]) -> Network:
     """The network, once the arrays of its controls are known to be as long as its widths say."""
     layers = [_layer(archive, k, layer) for k, layer in enumerate(layers)]
     texts = [layer["function"] for layer in layers if layer["kind"] == "symbolic"]
-    _check_functions(texts, is_vouched_for=bool(archive.digests))
+    _check_functions(texts, versions, is_vouched_for=bool(archive.digests))
     return Network.from_description(layers)
 
 
@@ -184,21 +176,22 @@ def _layer(archive: Archive, k: int, layer: dict[str, Any]) -> dict[str, Any]:
     return kind | layer
 
 
-def _check_functions(texts: list[str], *, is_vouched_for: bool) -> None:
+def _check_functions(texts: list[str], versions: dict[str, str], *, is_vouched_for: bool) -> None:
     for text in texts:
         if not text or len(text) % 2 or not _LETTERS.issuperset(text):
             raise ValueError("a symbolic layer is not what CasADi's serialize() gives: pairs of letters from a to p")
     if texts and not is_vouched_for:
-        _try_functions(texts)
+        _try_functions(texts, versions.get("casadi", ""))
 
 
-def _try_functions(texts: list[str]) -> None:
-    """Read the functions in another process, within limits of time and memory."""
+def _try_functions(texts: list[str], version: str) -> None:
+    """Read and evaluate the functions in another process, within limits of time and memory."""
     memory = _TRIAL_BYTES + 100 * sum(map(len, texts))
+    writer = "same" if version == metadata.version("casadi") else "other"
     one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _TRIAL, str(memory)], input="\n".join(texts), text=True, capture_output=True,
+            [sys.executable, str(_TRIAL), str(memory), writer], input="\n".join(texts), text=True, capture_output=True,
             timeout=_TRIAL_SECONDS, env=os.environ | one_thread, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
