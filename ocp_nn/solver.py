@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .augmented_lagrangian import Initial, init, step, terminate
+from .augmented_lagrangian import Initial, init, solution, step, terminate
 from .blas import limited_blas
+from .floating import overflow_is_a_value
 from .model import Model
 from .options import Options
 from .persistence import Checkpoint
@@ -122,6 +123,7 @@ def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initi
     return initial.state, list(initial.history), initial.seconds
 
 
+@overflow_is_a_value
 def _result(
     problem: TrainingProblem,
     state: SolverState,
@@ -131,13 +133,12 @@ def _result(
     seconds: float,
 ) -> Result:
     if status is Status.CONVERGED:
-        trajectory = Trajectory(state.point.controls, state.point.states, _multipliers(problem, state))
+        trajectory = solution(problem, state)
     elif status is Status.NON_FINITE:
         trajectory = Trajectory(state.point.controls, state.point.states)
     else:
         trajectory = problem.lift(state.best.controls)
-    with np.errstate(over="ignore", invalid="ignore"):
-        objective, defects = problem.objective(trajectory), problem.defects(trajectory)
+    objective, defects = problem.objective(trajectory), problem.defects(trajectory)
     return Result(
         status=status,
         message=status.message,
@@ -155,16 +156,6 @@ def _result(
         model=Model(problem.network, trajectory.controls),
         options=options,
     )
-
-
-def _multipliers(problem: TrainingProblem, state: SolverState) -> Arrays:
-    """lambda_0..lambda_{K-1}: the multipliers of the nodes, back-propagated adjoints for the input and between them."""
-    stages = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)
-    costates = [state.point.outputs[-1] - problem.y]
-    for k in reversed(range(problem.num_stages)):
-        is_node = k > 0 and np.isfinite(state.penalty[k - 1])
-        costates.append(state.multipliers[k - 1] if is_node else stages[k].transpose_state(costates[-1]))
-    return tuple(reversed(costates[1:]))
 
 
 def _stationarity(problem: TrainingProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:
