@@ -16,6 +16,7 @@ from .persistence import LoadError, load
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
 from .solver import solve
+from .solver_state import Iterate
 from .transcription import NLP, multiple_shooting, project, single_shooting, transcribe
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "IpoptOptions",
+    "Iterate",
     "LoadError",
     "Model",
     "Network",

@@ -23,13 +23,13 @@ from .options import Options
 from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
-from .solver_state import SolverState, record
+from .solver_state import Iterate, SolverState, iterate, record
 
 __all__ = ["solve"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
-Callback = Callable[[Record], bool | None]
+Callback = Callable[[Iterate], bool | None]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ def solve(
         As for :func:`init`; from a result with a state the solve goes on as if it had never stopped, history included.
     options : Options, optional
     callback : callable, optional
-        Receives the :class:`ocp_nn.Record` of every outer iteration; returning True stops the solve.
+        Receives an :class:`ocp_nn.Iterate` after every outer iteration: its :class:`ocp_nn.Record`, as in the history,
+        with the solver's ``state``.  Returning True stops the solve.
     checkpoint : path, optional
         The result so far is saved there now and then, and at the end, for ``solve(problem, ocp_nn.load(path))``.
     checkpoint_seconds : float
@@ -94,7 +95,7 @@ def solve(
                     so_far = Status.INTERRUPTED, history, time.perf_counter() - began
                     keeper.write(_result(problem, state, options, *so_far))
                 status = terminate(problem, state, options)
-                stopped = callback is not None and callback(history[-1])
+                stopped = callback is not None and callback(iterate(history[-1], state))
                 if status is None and (stopped or time.perf_counter() > deadline):
                     status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
         except KeyboardInterrupt:

@@ -106,14 +106,14 @@ class _Table:
     def __init__(self, console: Any) -> None:
         from rich.live import Live
 
-        self._records: deque[Record] = deque(maxlen=_ROWS)
+        self._rows: deque[tuple[str, ...]] = deque(maxlen=_ROWS)  # words, not records: those hold the solver's state
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._table)
 
     def start(self) -> None:
         self._live.start()
 
     def show(self, record: Record) -> None:
-        self._records.append(record)
+        self._rows.append(history_cells(record))
 
     def stop(self) -> None:
         self._live.stop()
@@ -125,10 +125,8 @@ class _Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for name in history_names():
             table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
-        records = list(self._records)
-        for record in records:
-            *numbers, phase = history_cells(record)
-            table.add_row(
-                *numbers, Text(phase, _STYLES.get(phase, "")), style="bold" if record is records[-1] else "dim"
-            )
+        rows = list(self._rows)
+        for row in rows:
+            *numbers, phase = row
+            table.add_row(*numbers, Text(phase, _STYLES.get(phase, "")), style="bold" if row is rows[-1] else "dim")
         return table
