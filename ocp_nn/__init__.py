@@ -30,6 +30,7 @@ from .problem import TrainingProblem, Trajectory
 from .reference import confirm
 from .result import Record, Result, Status
 from .solver import solve
+from .solver_state import Iterate
 from .transcription import NLP, multiple_shooting, project, single_shooting, transcribe
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Dense",
     "ExtrapolationWarning",
     "IpoptOptions",
+    "Iterate",
     "LoadError",
     "Model",
     "Network",

@@ -40,6 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
+from .certificate import certify
+from .floating import overflow_is_a_value
 from .gauss_newton import Damping, first_damping, minimise
 from .initialise import initialise
 from .inner_problem import AugmentedLagrangian
@@ -48,7 +50,17 @@ from .problem import TrainingProblem, Trajectory
 from .result import Status
 from .solver_state import COUNTS, Best, SolverState
 
-__all__ = ["AugmentedLagrangian", "Damping", "Initial", "SolverState", "init", "minimise", "step", "terminate"]
+__all__ = [
+    "AugmentedLagrangian",
+    "Damping",
+    "Initial",
+    "SolverState",
+    "init",
+    "minimise",
+    "solution",
+    "step",
+    "terminate",
+]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -56,6 +68,7 @@ Initial = SolverState | Trajectory | Sequence[Array] | None
 Observer = Callable[[Arrays], object]
 
 
+@overflow_is_a_value
 def init(
     problem: TrainingProblem,
     initial: Initial = None,
@@ -92,15 +105,13 @@ def init(
         if (sample := updates.sample_of(problem, options)) is not None:
             initial, sample_steps = _trained_on_sample(problem, sample, initial, options, deadline, observe)
     penalty = updates.first_penalty(problem, options)
-    # a start that overflows is reported by its status
-    with np.errstate(over="ignore", invalid="ignore"):
-        trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
-        problem.check(trajectory)
-        multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
-        lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
-        point = lagrangian.at(trajectory.controls, trajectory.states)
-        damping = first_damping(lagrangian, point, options.damping)
-        objective = updates.rollout_objective(problem, trajectory.controls)
+    trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
+    problem.check(trajectory)
+    multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
+    lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
+    point = lagrangian.at(trajectory.controls, trajectory.states)
+    damping = first_damping(lagrangian, point, options.damping)
+    objective = updates.rollout_objective(problem, trajectory.controls)
     return SolverState(
         point=point,
         multipliers=multipliers[1:],
@@ -116,6 +127,7 @@ def init(
     )
 
 
+@overflow_is_a_value
 def step(
     problem: TrainingProblem,
     state: SolverState,
@@ -168,12 +180,16 @@ def step(
     )
 
 
+@overflow_is_a_value
 def terminate(problem: TrainingProblem, state: SolverState, options: Options | None = None) -> Status | None:
-    """Why to stop, or None to go on.  (Time and interrupts are for the caller to watch.)"""
+    """Why to stop, or None to go on.  (Time and interrupts are for the caller to watch.)
+
+    Converged is what its certificate confirms at the tolerance, too; where it does not, the loop goes on.
+    """
     options = options or Options()
     again = updates.wants_restart(problem, state, options)
     feasible = state.point.max_defect <= options.tolerance
-    if feasible and state.is_stationary(options.tolerance) and not again:
+    if feasible and state.is_stationary(options.tolerance) and not again and _is_certified(problem, state, options):
         return Status.CONVERGED
     if state.outer >= options.max_outer:
         return Status.OUTER_LIMIT
@@ -185,6 +201,26 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
         return Status.STALLED
     capped = [beta >= options.max_penalty for beta in state.penalty if np.isfinite(beta)]
     return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
+
+
+def solution(problem: TrainingProblem, state: SolverState) -> Trajectory:
+    """What a converged state stands for: its point, with the multipliers lambda_0..lambda_{K-1}.
+
+    Those of the nodes are the state's; those of the input and of eliminated states are back-propagated to.
+    """
+    stages = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)
+    costates = [state.point.outputs[-1] - problem.y]
+    for k in reversed(range(problem.num_stages)):
+        is_node = k > 0 and np.isfinite(state.penalty[k - 1])
+        costates.append(state.multipliers[k - 1] if is_node else stages[k].transpose_state(costates[-1]))
+    return Trajectory(state.point.controls, state.point.states, tuple(reversed(costates[1:])))
+
+
+def _is_certified(problem: TrainingProblem, state: SolverState, options: Options) -> bool:
+    """Whether the independent check agrees: not where rounding is larger than the tolerance, nor as long as multipliers
+    are stationary layer by layer but not yet the adjoints.
+    """
+    return certify(problem, solution(problem, state), tolerance=options.tolerance).passed()
 
 
 def _trained_on_sample(
@@ -235,6 +271,7 @@ def _eliminated(problem: TrainingProblem, state: SolverState, options: Options) 
         point=point,
         penalty=penalty,
         safeguard=state.best,
+        stationarity=np.inf,
         rollout_objective=state.best.objective,
         finish=updates.first_finish(state, options),
     )

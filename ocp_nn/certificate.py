@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import casadi as ca
@@ -30,6 +31,9 @@ from .problem import TrainingProblem, Trajectory
 __all__ = ["Certificate", "LayerDefect", "certify"]
 
 Array = NDArray[np.float64]
+
+# Unless a tolerance is given: that of the solver's defaults.
+_TOLERANCE = 1e-6
 
 # The gap is a sum over all defects weighted by multipliers: it may be this much larger than the tolerance.
 _GAP_FACTOR = 100.0
@@ -76,6 +80,8 @@ class Certificate:
         Distance of states[0] from the inputs.
     finite : bool
         Whether every number of the trajectory is finite.
+    tolerance : float
+        At which it is judged where nothing else is asked for.
     """
 
     objective: float
@@ -92,14 +98,19 @@ class Certificate:
     finite: bool
     smallest_curvature: float | None = None
     largest_curvature: float | None = None
+    tolerance: float = _TOLERANCE
 
     @property
     def stationarity(self) -> float:
         """Largest entry of the Lagrangian's gradient, absolute."""
         return float(np.max([self.stationarity_controls, self.stationarity_states]))
 
-    def failures(self, tolerance: float = 1e-6) -> tuple[str, ...]:
-        """What does not hold, in words; empty where the trajectory is a KKT point to the tolerance."""
+    def failures(self, tolerance: float | None = None) -> tuple[str, ...]:
+        """What does not hold, in words; empty where the trajectory is a KKT point to the tolerance.
+
+        ``tolerance`` is the certificate's own by default.
+        """
+        tolerance = self.tolerance if tolerance is None else tolerance
         checks = [
             ("states[0] is not the input", self.input_error, 0.0),
             (f"defects are open, worst in {self.worst}", self.max_defect, tolerance),
@@ -118,8 +129,11 @@ class Certificate:
                 found.append(f"negative curvature: {self.smallest_curvature:.2e} is no minimum")
         return tuple(found)
 
-    def passed(self, tolerance: float = 1e-6) -> bool:
-        """Whether this is a trained network: finite, defects closed, stationary, and J that of the rollout."""
+    def passed(self, tolerance: float | None = None) -> bool:
+        """Whether this is a trained network: finite, defects closed, stationary, and J that of the rollout.
+
+        ``tolerance`` is the certificate's own by default.
+        """
         return not self.failures(tolerance)
 
     def __str__(self) -> str:
@@ -140,7 +154,8 @@ class Certificate:
                 ("reduced Hessian", f"eigenvalues {self.smallest_curvature:.2e} .. {self.largest_curvature:.2e}")
             )
         failures = self.failures()
-        rows.append(("verdict at 1e-6", "passed" if not failures else "; ".join(failures)))
+        at = f"{self.tolerance:g}".replace("e-0", "e-")
+        rows.append((f"verdict at {at}", "passed" if not failures else "; ".join(failures)))
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -152,7 +167,9 @@ def _defect_cell(defect: LayerDefect) -> str:
     return f"max {defect.max:.2e} (unit {defect.unit}, sample {defect.sample}), rms {defect.rms:.2e}"
 
 
-def certify(problem: TrainingProblem, trajectory: Trajectory, *, curvature: bool = False) -> Certificate:
+def certify(
+    problem: TrainingProblem, trajectory: Trajectory, *, curvature: bool = False, tolerance: float = _TOLERANCE
+) -> Certificate:
     """Check a trajectory against the definition of the problem.
 
     Parameters
@@ -162,6 +179,8 @@ def certify(problem: TrainingProblem, trajectory: Trajectory, *, curvature: bool
         Anybody's: of :func:`ocp_nn.solve`, :func:`ocp_nn.solve_ipopt` or ``nlp.unpack`` of any CasADi solver.
     curvature : bool
         Also find the extreme eigenvalues of the reduced Hessian: 2 P gradients and a P x P eigenproblem.
+    tolerance : float
+        At which the certificate judges: of defects, and of everything else relative to max(1, |J|).
 
     Raises
     ------
@@ -169,11 +188,11 @@ def certify(problem: TrainingProblem, trajectory: Trajectory, *, curvature: bool
         If the trajectory does not have the problem's shapes.
     """
     problem.check(trajectory)
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are for the verdict
-        return _certify(problem, trajectory, curvature)
+    with np.errstate(all="ignore"):  # NaN and infinity are for the verdict
+        return _certify(problem, trajectory, curvature, tolerance)
 
 
-def _certify(problem: TrainingProblem, trajectory: Trajectory, curvature: bool) -> Certificate:
+def _certify(problem: TrainingProblem, trajectory: Trajectory, curvature: bool, tolerance: float) -> Certificate:
     layers = [_Stage(layer) for layer in problem.network.layers]
     u, x = trajectory.controls, trajectory.states
     rolled, rolled_output = _roll(layers, problem.x, u)
@@ -206,6 +225,7 @@ def _certify(problem: TrainingProblem, trajectory: Trajectory, curvature: bool) 
         finite=all(bool(np.isfinite(a).all()) for a in (*u, *x, *(given or ()))),
         smallest_curvature=smallest,
         largest_curvature=largest,
+        tolerance=tolerance,
     )
 
 
@@ -245,14 +265,18 @@ class _Stage:
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        self._jacobians: ca.Function | None = None
 
     def value(self, x: Array, u: Array) -> Array:
         if not isinstance(self._layer, Dense):
-            mapped = self._layer.function.map(len(x))
-            return np.array(mapped(x.T, np.tile(u[:, None], len(x)))).T
+            return np.array(self._mapped(self._layer.function, x, u)[0].full()).T
         y = _FORMULAS[self._layer.activation][0](self._preactivation(x, u))
         return y + x if self._layer.residual else y
+
+    @staticmethod
+    def _mapped(function: ca.Function, x: Array, u: Array, *others: Array) -> list[ca.DM]:
+        """A CasADi function of one sample for all of them, columns being samples; ``u`` is the same for all."""
+        mapped = function.map("mapped", "serial", len(x), [1], [])
+        return list(mapped.call([x.T, u, *(other.T for other in others)]))
 
     def _preactivation(self, x: Array, u: Array) -> Array:
         n, m = x.shape[1], len(u) // (x.shape[1] + 1)
@@ -269,17 +293,14 @@ class _Stage:
         return (back + eta if self._layer.residual else back), np.concatenate([(x.T @ g).ravel(), g.sum(axis=0)])
 
     def _pull_symbolic(self, x: Array, u: Array, eta: Array) -> tuple[Array, Array]:
-        if self._jacobians is None:
-            f = self._layer.function
-            sx, su = ca.MX.sym("x", f.numel_in(0)), ca.MX.sym("u", f.numel_in(1))
-            out = f(sx, su)
-            self._jacobians = ca.Function("jacobians", [sx, su], [ca.jacobian(out, sx), ca.jacobian(out, su)])
-        back, gradient = np.empty_like(x), np.zeros_like(u)
-        for i in range(len(x)):
-            a, b = (np.array(matrix.full()) for matrix in self._jacobians(x[i], u))
-            back[i] = a.T @ eta[i]
-            gradient += b.T @ eta[i]
-        return back, gradient
+        back, gradients = self._mapped(self._pull, x, u, eta)
+        return np.array(back.full()).T, np.array(ca.sum2(gradients).full())[:, 0]
+
+    @cached_property
+    def _pull(self) -> ca.Function:
+        f = self._layer.function
+        x, u, eta = ca.MX.sym("x", f.numel_in(0)), ca.MX.sym("u", f.numel_in(1)), ca.MX.sym("eta", f.numel_out(0))
+        return ca.Function("pull", [x, u, eta], [ca.jtimes(f(x, u), v, eta, True) for v in (x, u)])
 
 
 def _roll(layers: Sequence[_Stage], x: Array, controls: Sequence[Array]) -> tuple[list[Array], Array]:
@@ -311,8 +332,6 @@ def _extreme_curvatures(
 ) -> tuple[float, float]:
     """Extreme eigenvalues of the reduced Hessian, by central differences of the gradient."""
     flat = np.concatenate(controls)
-    if not np.isfinite(flat).all():
-        return float("nan"), float("nan")
     ends = np.cumsum([len(u) for u in controls])[:-1]
     hessian = np.empty((len(flat), len(flat)))
     for j in range(len(flat)):
@@ -323,5 +342,7 @@ def _extreme_curvatures(
             moved[j] += sign * step
             sides.append(_gradient(problem, layers, np.split(moved, ends)))
         hessian[:, j] = (sides[0] - sides[1]) / (2 * step)
+    if not np.isfinite(hessian).all():
+        return float("nan"), float("nan")
     eigenvalues = np.linalg.eigvalsh((hessian + hessian.T) / 2)
     return float(eigenvalues[0]), float(eigenvalues[-1])

@@ -31,7 +31,7 @@ try:
 except ImportError as error:
     raise ImportError(f"OCPRegressor needs scikit-learn >= 1.6: pip install 'ocp-nn[ml]' ({error})") from error
 
-from .certificate import Certificate, certify
+from .certificate import Certificate
 from .data import Scaler, random_split
 from .experiment import rmse
 from .model import Model, column_range
@@ -81,7 +81,8 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         iterations are those of one call, bit for bit); on other data it starts from the weights.
     early_stopping : bool
         Hold a part out and stop when its error has not fallen for ``n_iter_no_change`` outer iterations; the weights
-        with the smallest such error are kept.
+        with the smallest such error are kept.  Where those are not the last ones, ``status_`` is ``stopped early``,
+        and stationarity and certificate are theirs.
     validation_fraction : float
     n_iter_no_change : int
     random_state : int, RandomState or None
@@ -258,22 +259,22 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         self, problem: TrainingProblem, inputs: Array, outputs: Array, earlier: Result | None, seed: int
     ) -> Result:
         """Outer iteration by outer iteration, which is the same as in one go, with a look at the held-out part."""
-        best, errors, stopped = None, list[float](), False
+
+        def error_of(result: Result) -> float:
+            return rmse(problem.network.predict(result.trajectory.controls, inputs), outputs)
+
+        best = earlier if _goes_on(problem, earlier) else None
+        least, errors, stopped = np.inf if best is None else error_of(best), list[float](), False
         for result in self._iterations(problem, earlier, seed):
-            errors.append(rmse(problem.network.predict(result.trajectory.controls, inputs), outputs))
-            before = min(errors[:-1], default=np.inf)
-            if best is None or errors[-1] < before:
-                best = result
+            errors.append(error_of(result))
+            if best is None or errors[-1] < least:
+                best, least = result, errors[-1]
             since = len(errors) - 1 - _last_gain(errors)
             if stopped := since >= self.n_iter_no_change:
                 break
         assert best is not None
         self.validation_errors_ = tuple(errors)
-        found = replace(best, history=result.history, state=result.state, counts=result.counts)
-        if not stopped:
-            return replace(found, status=result.status, message=result.message)
-        message = f"The validation error has not fallen for {self.n_iter_no_change} outer iterations (early stopping)."
-        return replace(found, status=Status.INTERRUPTED, message=message)
+        return _kept(best, result, stopped)
 
     def _iterations(self, problem: TrainingProblem, earlier: Result | None, seed: int) -> Iterator[Result]:
         start, done = _start(problem, earlier)
@@ -300,11 +301,11 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         self.multipliers_ = result.trajectory.multipliers
         self.history_: tuple[Record, ...] = result.history
         self.n_iter_ = int(result.counts["outer"])
-        self.certificate_: Certificate = certify(result.problem, result.trajectory)
+        self.certificate_: Certificate = self.result_.certificate
         self.notes_ = self._notes(result)
         for note in self.notes_:
             warnings.warn(f"{note} Raise weight_decay, or use 'auto'.", OverfittingWarning, stacklevel=3)
-        if not (result.success or result.status is Status.INTERRUPTED):
+        if not (result.success or result.status in (Status.STOPPED_EARLY, Status.INTERRUPTED)):
             message = result.message.replace("max_outer", "max_iter").replace("tolerance", "tol")
             warnings.warn(f"{result.status.value}: {message}", ConvergenceWarning, stacklevel=3)
 
@@ -320,10 +321,35 @@ def _start(problem: TrainingProblem, earlier: Result | None) -> tuple[Any, int]:
     """Where to start and the outer iterations done there: the earlier result, or else its weights if they fit."""
     if earlier is None or earlier.problem is None:
         return None, 0
-    if earlier.problem.is_same_as(problem):
+    if _goes_on(problem, earlier):
         return earlier, int(earlier.counts["outer"])
     same = earlier.problem.network.describe() == problem.network.describe()
     return (earlier.trajectory.controls, 0) if same else (None, 0)
+
+
+def _goes_on(problem: TrainingProblem, earlier: Result | None) -> bool:
+    """Whether the solver can continue where it stopped: the problem is the same."""
+    return earlier is not None and earlier.problem is not None and earlier.problem.is_same_as(problem)
+
+
+# Ends of a run that say nothing about its iterates, so that they are true of an earlier one too.
+_CUT_SHORT = (Status.OUTER_LIMIT, Status.INNER_LIMIT, Status.TIME_LIMIT, Status.INTERRUPTED)
+
+
+def _kept(best: Result, last: Result, stopped: bool) -> Result:
+    """The best iterate under a status that is its own, with history, state and work of the whole run."""
+    if best is last and not stopped:
+        return last
+    status = last.status if last.status in _CUT_SHORT and not stopped else Status.STOPPED_EARLY
+    return replace(
+        best,
+        status=status,
+        message=status.message,
+        history=last.history,
+        state=last.state,
+        counts=last.counts,
+        seconds=last.seconds,
+    )
 
 
 def _last_gain(errors: list[float]) -> int:

@@ -61,10 +61,13 @@ class Damping:
 
     SMALLEST = 1e-12
     LARGEST = 1e20
+    # below it the gain says no more than that the model is useless, and its cube may overflow
+    LEAST_GAIN = -1e6
 
     def accepted(self, gain: float) -> Damping:
         """After a step with this ratio of actual to predicted decrease."""
-        shrink = max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
+        bounded = min(max(gain, self.LEAST_GAIN), 1.0)
+        shrink = max(1.0 / 3.0, 1.0 - (2.0 * bounded - 1.0) ** 3)
         return Damping(max(self.SMALLEST, self.value * shrink))
 
     def rejected(self) -> Damping:
@@ -76,9 +79,12 @@ class Damping:
 
 
 def first_damping(lagrangian: AugmentedLagrangian, point: Point, relative: float) -> Damping:
-    """mu, relative to the mean diagonal entry of the Gauss-Newton matrix in the controls."""
-    scale = mean_curvature(lagrangian.subproblem(point, damping=1.0))
-    return Damping(relative * scale if np.isfinite(scale) and scale > 0 else relative)
+    """mu, relative to the mean diagonal entry of the Gauss-Newton matrix in the controls if that is a number."""
+    try:
+        value = relative * mean_curvature(lagrangian.subproblem(point, damping=1.0))
+    except np.linalg.LinAlgError:
+        return Damping(relative)
+    return Damping(value if 0 < value < np.inf else relative)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,7 +363,8 @@ def _armijo(local: _Linearisation, result: InnerResult) -> InnerResult:
     try:
         step = local.prepared.step(result.damping.value, refinements=0)
     except np.linalg.LinAlgError:
-        return replace(result, damping=result.damping.rejected(), solves=result.solves + 1)
+        damping = result.damping.rejected()
+        return replace(result, damping=damping, solves=result.solves + 1, stalled=damping.exhausted)
     slope = sum(float(np.vdot(g, d)) for g, d in zip(gradient[0], step.controls, strict=True))
     slope += sum(float(np.vdot(g, d)) for g, d in zip(gradient[1], step.states[1:], strict=True))
     length = 1.0

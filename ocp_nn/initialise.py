@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .floating import overflow_is_a_value
 from .network import Dense, Network
 from .problem import TrainingProblem
 
@@ -44,6 +45,7 @@ _RIDGE = 1e-3
 _RANGE = {"tanh": (-0.8, 0.8), "sigmoid": (0.1, 0.9)}
 
 
+@overflow_is_a_value
 def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) -> Arrays:
     """Controls to start from.
 
@@ -113,6 +115,7 @@ def _scaled_weights(layer: Dense, method: str, rng: np.random.Generator) -> Arra
     return np.vstack([weight, np.zeros(n_out)]).ravel()
 
 
+@overflow_is_a_value
 def fit_states(problem: TrainingProblem, seed: int) -> Arrays:
     """Controls whose rollout carries spread-out features of the data through every layer.
 
@@ -177,5 +180,8 @@ def _ridge_fit(x: Array, y: Array, ridge: float) -> Array:
     centred = x - mean_x
     normal = centred.T @ centred
     normal[np.diag_indices_from(normal)] += ridge
-    weight = np.linalg.solve(normal, centred.T @ (y - mean_y))
+    try:
+        weight = np.linalg.solve(normal, centred.T @ (y - mean_y))
+    except np.linalg.LinAlgError:  # the ridge is lost in rounding: leave the mean
+        weight = np.zeros((x.shape[1], y.shape[1]))
     return np.vstack([weight, mean_y - mean_x @ weight]).ravel()

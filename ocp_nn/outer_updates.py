@@ -127,9 +127,12 @@ def bounded_multipliers(multipliers: Arrays, problem: TrainingProblem, options: 
 
 
 def inner_tolerance(options: Options, state: SolverState, first: float) -> float:
-    """eps_t of the next outer iteration, given the norm of its first gradient; in the finish, the solve's own."""
+    """eps_t of the next outer iteration, given the norm of its first gradient.
+
+    In the finish it is the solve's own, or none at all where that is met already and was not enough.
+    """
     if state.finish is not None:
-        return options.tolerance * max(1.0, state.point.objective)
+        return 0.0 if state.is_stationary(options.tolerance) else options.tolerance * max(1.0, state.point.objective)
     if options.inner_accuracy == "relative":
         return options.inner_tolerance * first
     if options.inner_accuracy == "absolute":

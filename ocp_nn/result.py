@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .blas import limited_blas
 from .certificate import Certificate, certify
 from .model import Model
 from .options import Options
@@ -31,6 +32,7 @@ class Status(Enum):
     STALLED = "stalled"
     NON_FINITE = "non-finite"
     INFEASIBLE = "infeasible stationary point"
+    STOPPED_EARLY = "stopped early"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
 
@@ -73,6 +75,10 @@ _SENTENCES: dict[Status, tuple[str, str]] = {
     Status.INFEASIBLE: (
         "The iterates settled where the defects are stationary but not zero.",
         "Use another seed or initialisation, or shooting='single'.",
+    ),
+    Status.STOPPED_EARLY: (
+        "The weights with the smallest error on the part held out are kept, not the last ones.",
+        "Raise n_iter_no_change to wait longer for a smaller one.",
     ),
     Status.INTERRUPTED: ("The solve was interrupted.", "The best trajectory so far is kept; start again from it."),
     Status.FAILED: ("The solver stopped without success.", "See the message of the solver itself."),
@@ -151,7 +157,7 @@ class Result:
     model : Model or None
         The trained network; with the scalers of the data where whoever called the solver added them.
     options : Options or None
-        Of our solver.
+        Of our solver.  Where the status is converged, the certificate passes at their tolerance.
     versions : dict
         Of a loaded result: the packages it was saved with.
     """
@@ -181,6 +187,8 @@ class Result:
     def certificate(self) -> Certificate:
         """The independent verdict on the trajectory: :func:`ocp_nn.certify`, computed when first asked for.
 
+        It judges at the tolerance of the options the result was found with, where it has them.
+
         Raises
         ------
         ValueError
@@ -188,7 +196,10 @@ class Result:
         """
         if self.problem is None:
             raise ValueError("this result has no problem: use ocp_nn.certify(problem, result.trajectory)")
-        return certify(self.problem, self.trajectory)
+        with limited_blas(self.problem):  # as in the solve: rounding may depend on the number of BLAS threads
+            if self.options is None:
+                return certify(self.problem, self.trajectory)
+            return certify(self.problem, self.trajectory, tolerance=self.options.tolerance)
 
     def predict(self, x: ArrayLike) -> Array:
         """The trained network's outputs: :meth:`Model.predict`.

@@ -15,20 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .augmented_lagrangian import Initial, init, step, terminate
+from .augmented_lagrangian import Initial, init, solution, step, terminate
 from .blas import limited_blas
+from .floating import overflow_is_a_value
 from .model import Model, column_range
 from .options import Options
 from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
-from .solver_state import SolverState, record
+from .solver_state import Iterate, SolverState, iterate, record
 
 __all__ = ["solve"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
-Callback = Callable[[Record], bool | None]
+Callback = Callable[[Iterate], bool | None]
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def solve(
         As for :func:`init`; from a result with a state the solve goes on as if it had never stopped, history included.
     options : Options, optional
     callback : callable, optional
-        Receives the :class:`ocp_nn.Record` of every outer iteration; returning True stops the solve.
+        Receives an :class:`ocp_nn.Iterate` after every outer iteration: its :class:`ocp_nn.Record`, as in the history,
+        with the solver's ``state``.  Returning True stops the solve.
     checkpoint : path, optional
         The result so far is saved there now and then, and at the end, for ``solve(problem, ocp_nn.load(path))``.
     checkpoint_seconds : float
@@ -93,7 +95,7 @@ def solve(
                     so_far = Status.INTERRUPTED, history, time.perf_counter() - began
                     keeper.write(_result(problem, state, options, *so_far))
                 status = terminate(problem, state, options)
-                stopped = callback is not None and callback(history[-1])
+                stopped = callback is not None and callback(iterate(history[-1], state))
                 if status is None and (stopped or time.perf_counter() > deadline):
                     status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
         except KeyboardInterrupt:
@@ -122,6 +124,7 @@ def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initi
     return initial.state, list(initial.history), initial.seconds
 
 
+@overflow_is_a_value
 def _result(
     problem: TrainingProblem,
     state: SolverState,
@@ -131,13 +134,12 @@ def _result(
     seconds: float,
 ) -> Result:
     if status is Status.CONVERGED:
-        trajectory = Trajectory(state.point.controls, state.point.states, _multipliers(problem, state))
+        trajectory = solution(problem, state)
     elif status is Status.NON_FINITE:
         trajectory = Trajectory(state.point.controls, state.point.states)
     else:
         trajectory = problem.lift(state.best.controls)
-    with np.errstate(over="ignore", invalid="ignore"):
-        objective, defects = problem.objective(trajectory), problem.defects(trajectory)
+    objective, defects = problem.objective(trajectory), problem.defects(trajectory)
     return Result(
         status=status,
         message=status.message,
@@ -155,16 +157,6 @@ def _result(
         model=Model(problem.network, trajectory.controls, x_range=column_range(problem.x)),
         options=options,
     )
-
-
-def _multipliers(problem: TrainingProblem, state: SolverState) -> Arrays:
-    """lambda_0..lambda_{K-1}: the multipliers of the nodes, back-propagated adjoints for the input and between them."""
-    stages = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)
-    costates = [state.point.outputs[-1] - problem.y]
-    for k in reversed(range(problem.num_stages)):
-        is_node = k > 0 and np.isfinite(state.penalty[k - 1])
-        costates.append(state.multipliers[k - 1] if is_node else stages[k].transpose_state(costates[-1]))
-    return tuple(reversed(costates[1:]))
 
 
 def _stationarity(problem: TrainingProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:

@@ -11,7 +11,7 @@ from .gauss_newton import Damping
 from .inner_problem import Point
 from .result import Record
 
-__all__ = ["COUNTS", "Best", "Finish", "SolverState", "record"]
+__all__ = ["COUNTS", "Best", "Finish", "Iterate", "SolverState", "iterate", "record"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -150,6 +150,26 @@ class SolverState:
     def is_stationary(self, tolerance: float) -> bool:
         """Whether the gradient is within the tolerance, relative to max(1, J)."""
         return self.stationarity <= tolerance * max(1.0, self.point.objective)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Iterate(Record):
+    """What a callback receives: the record of an outer iteration, with the state after it.
+
+    Attributes
+    ----------
+    state : SolverState
+        ``state.point`` has controls, states and defects, ``state.multipliers`` and ``state.penalty`` those of the next
+        subproblem, ``state.best.controls`` the best weights so far.  It is immutable and of the size of the data: keep
+        of it what is needed.
+    """
+
+    state: SolverState = field(repr=False)
+
+
+def iterate(record: Record, state: SolverState) -> Iterate:
+    """The record with the state it belongs to."""
+    return Iterate(state=state, **{name: getattr(record, name) for name in Record.columns()})
 
 
 def record(state: SolverState, seconds: float) -> Record:

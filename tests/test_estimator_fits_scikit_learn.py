@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -122,8 +123,8 @@ def test_early_stopping_keeps_the_best_on_the_part_held_out():
     settings = {"hidden_layer_sizes": (20,), "weight_decay": 1e-3, "random_state": 0, "n_iter_no_change": 5}
     stopped = OCPRegressor(**settings, early_stopping=True, validation_fraction=0.3).fit(*noisy)
     errors = stopped.validation_errors_
-    assert stopped.status_ is Status.INTERRUPTED
-    assert "early stopping" in stopped.result_.message
+    assert stopped.status_ is Status.STOPPED_EARLY
+    assert stopped.result_.message == Status.STOPPED_EARLY.message and "n_iter_no_change" in stopped.result_.message
     assert len(errors) == stopped.n_iter_ == len(stopped.history_)
     assert min(errors) < 0.9 * errors[-1] or int(np.argmin(errors)) == len(errors) - 6
     # the weights that are kept are those of the smallest error
@@ -135,6 +136,46 @@ def test_early_stopping_keeps_the_best_on_the_part_held_out():
     with pytest.warns(ConvergenceWarning):
         again.fit(*noisy)
     np.testing.assert_array_equal(again.predict(noisy[0]), stopped.predict(noisy[0]))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("patience", [2, 1000])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_early_stopping_says_is_true_of_the_weights_it_keeps(seed, patience):
+    """Stopped by patience, or run to its end with an earlier iterate kept: never another iterate's status."""
+    rng = np.random.default_rng(seed)
+    noisy = X[:50], np.sin(X[:50, 0]) + 0.5 * rng.standard_normal(50)
+    fitted = OCPRegressor((6,), weight_decay=0.03, random_state=seed, early_stopping=True, validation_fraction=0.3,
+                          n_iter_no_change=patience, max_iter=200).fit(*noisy)  # fmt: skip
+    result, problem = fitted.result_, fitted.result_.problem
+    assert result.objective == pytest.approx(problem.objective(problem.rollout(fitted.trajectory_.controls)), rel=1e-9)
+    gradient = np.concatenate(problem.adjoints(problem.rollout(fitted.trajectory_.controls)).gradient)
+    assert result.stationarity == pytest.approx(np.linalg.norm(gradient), rel=1e-6, abs=1e-9)
+    assert fitted.certificate_.objective == pytest.approx(result.objective, rel=1e-12)
+    is_last = int(np.argmin(fitted.validation_errors_)) == len(fitted.validation_errors_) - 1
+    assert is_last or fitted.status_ in (Status.STOPPED_EARLY, Status.OUTER_LIMIT)
+    assert fitted.certificate_.passed() if result.success else result.stationarity > 1e-6
+
+
+def test_stopping_early_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stopped = OCPRegressor((20,), weight_decay=1e-3, random_state=0, early_stopping=True, n_iter_no_change=1)
+        assert stopped.fit(X, Y).status_ is Status.STOPPED_EARLY
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_warm_start_goes_on_after_stopping_early_and_keeps_the_better_weights():
+    settings = {"hidden_layer_sizes": (8, 8), "weight_decay": 0.03, "tol": 1e-12, "random_state": 3}
+    settings |= {"early_stopping": True, "n_iter_no_change": 3}
+    whole = OCPRegressor(**{**settings, "n_iter_no_change": 1000}, max_iter=30).fit(X, Y)
+    part = OCPRegressor(**settings, max_iter=30, warm_start=True).fit(X, Y)
+    assert part.status_ is Status.STOPPED_EARLY and part.n_iter_ < 30
+    least = min(part.validation_errors_)
+    part.set_params(max_iter=30 - part.n_iter_, n_iter_no_change=1000).fit(X, Y)
+    assert [r.objective for r in part.history_] == [r.objective for r in whole.history_]
+    assert min(part.validation_errors_) > least, "this example should get no better"
+    np.testing.assert_array_equal(part.predict(X), whole.predict(X))
 
 
 def test_restarts_keep_the_lowest_objective():

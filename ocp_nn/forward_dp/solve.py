@@ -228,7 +228,13 @@ class Prepared:
 
 
 def mean_curvature(subproblem: Subproblem) -> float:
-    """The mean diagonal entry of J' Sigma^-1 J, the scale that a damping is measured by; one sweep."""
+    """The mean diagonal entry of J' Sigma^-1 J, the scale that a damping is measured by; one sweep.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the slack drowns the outputs' own noise in floating point.
+    """
     reduced = Reduced(subproblem, chunk=chunk_size(subproblem))
     return reduced.squared_size() / subproblem.num_controls
 

@@ -20,10 +20,14 @@ from numpy.typing import NDArray
 
 from ..linearize import LinearStage
 
-__all__ = ["Step", "Subproblem"]
+__all__ = ["NonFiniteError", "Step", "Subproblem"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
+
+
+class NonFiniteError(np.linalg.LinAlgError, ValueError):
+    """Data that are not finite; for an outer iteration, one more reason why a step is not possible."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,7 +110,7 @@ class Subproblem:
         return tuple(1.0 / beta for beta in self.penalty)
 
     def check_finite(self) -> None:
-        """Raise ``ValueError``, naming the first stage whose data are not finite."""
+        """Raise :class:`NonFiniteError`, naming the first stage whose data are not finite."""
         for k, (stage, gap) in enumerate(zip(self.stages, (*self.gaps, self.residual), strict=True)):
             data = {
                 "df/dx": _probe(stage, lambda some, ones: some.transpose_state(ones)),
@@ -116,7 +120,7 @@ class Subproblem:
             }
             for name, values in data.items():
                 if not np.isfinite(values).all():
-                    raise ValueError(f"stage {k}: non-finite values in its {name}")
+                    raise NonFiniteError(f"stage {k}: non-finite values in its {name}")
 
     def damped(self, damping: float) -> Subproblem:
         """The same subproblem with another Levenberg-Marquardt damping."""

@@ -117,7 +117,8 @@ class _Table:
         self._live.start()
 
     def show(self, record: Record) -> None:
-        self._records.append(record)
+        # a plain record: what callbacks receive holds the solver's state
+        self._records.append(Record(**{name: getattr(record, name) for name in Record.columns()}))
 
     def stop(self) -> None:
         self._live.stop()
