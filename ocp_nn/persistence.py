@@ -11,7 +11,8 @@ Format 2
 * ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
   "function"}, the latter being ``casadi.Function.serialize()``; ``sizes``: the widths of x_0..x_K
 * ``features``, ``targets``: names; ``activation``: of the first layer, "" where that is symbolic
-* ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts
+* ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts and,
+  not in the first files of this format, notes
 * ``options``: those of :class:`ocp_nn.Options`, or null
 * ``problem``: {"weight_decay"}, or null; ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
 
@@ -68,11 +69,11 @@ _PACKAGES = ("casadi", "numpy", "scipy")
 _NUMBERS = tuple(name for name in Record.columns() if name != "phase")
 _INTEGERS = ("iteration", "steps")
 _RESULT_SCALARS = (
-    "message", "objective", "rollout_objective", "max_defect", "stationarity", "seconds", "solver", "counts",
+    "message", "notes", "objective", "rollout_objective", "max_defect", "stationarity", "seconds", "solver", "counts",
 )  # fmt: skip
 _STATE_SCALARS = (
     "stationarity", "rollout_objective", "settled", "stalled", "restart_objective", "restart_outer",
-    "fruitless", "outer", "counts",
+    "fruitless", "fresh", "outer", "counts",
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -318,6 +319,7 @@ def _unpacked(content: Content, meta: dict[str, Any]) -> Result:
         state = _unpacked_state(content, problem, _restored(meta["state"]))
     return Result(
         status=Status(scalars.pop("status")),
+        notes=tuple(scalars.pop("notes", ())),
         trajectory=trajectory,
         history=tuple(_unpacked_history(content)),
         state=state,

@@ -18,6 +18,7 @@ from . import outer_updates as updates
 from .augmented_lagrangian import Initial, init, step, terminate
 from .blas import limited_blas
 from .model import Model
+from .notes import notes_on
 from .options import Options
 from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
@@ -138,12 +139,14 @@ def _result(
         trajectory = problem.lift(state.best.controls)
     with np.errstate(over="ignore", invalid="ignore"):
         objective, defects = problem.objective(trajectory), problem.defects(trajectory)
+        rollout_objective = updates.rollout_objective(problem, trajectory.controls)
     return Result(
         status=status,
         message=status.message,
         trajectory=trajectory,
         objective=objective,
-        rollout_objective=updates.rollout_objective(problem, trajectory.controls),
+        rollout_objective=rollout_objective,
+        notes=notes_on(problem, trajectory.controls, rollout_objective),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=_stationarity(problem, state, status, trajectory),
         seconds=seconds,

@@ -155,6 +155,8 @@ def _compare(
 
 def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:
     say(f"{fit.result.status.value}: {fit.result.message}")
+    for note in fit.result.notes:
+        say(f"note: {note}")
     if fit.confirmation is not None:
         verdict = "confirmed by IPOPT" if fit.confirmation.confirmed else "NOT confirmed by IPOPT"
         say(f"{verdict}: started at this solution it {_ended(fit.confirmation.result)} and moved the objective by a "

@@ -81,6 +81,7 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "tolerance": fit.tolerance,
         "status": result.status.value,
         "message": result.message,
+        "notes": result.notes,
         "objective": result.objective,
         "rollout_objective": result.rollout_objective,
         "max_defect": result.max_defect,
