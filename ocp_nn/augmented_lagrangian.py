@@ -212,10 +212,8 @@ def _trained_on_sample(
 
 def _restarted(problem: TrainingProblem, state: SolverState, options: Options, kind: updates.Restart) -> SolverState:
     """The loop started over; what it has found so far is kept."""
-    if kind == "new":
-        begun = init(problem, updates.new_start(problem, state, options), options)
-    else:
-        begun = init(problem, updates.perturbed_start(problem, state, options), updates.softened(problem, options))
+    controls = updates.restart_controls(problem, state, options, kind)
+    begun = init(problem, controls, options if kind == "new" else updates.softened(problem, options))
     return replace(
         begun,
         best=state.best,

@@ -34,7 +34,8 @@ def notes_on(problem: TrainingProblem, controls: Sequence[Array], objective: flo
     """
     line = problem.line
     squares = line.squares(objective, controls)
-    varies = line.mean_objective > _CONSTANT * float(np.vdot(problem.y, problem.y))
+    with np.errstate(over="ignore"):
+        varies = _CONSTANT * float(np.vdot(problem.y, problem.y)) < line.mean_objective < np.inf
     if problem.network.is_affine or not (varies and np.isfinite(squares) and line.matches(squares)):
         return ()
     explained, linear = line.share_explained(squares), line.share_explained(line.objective)

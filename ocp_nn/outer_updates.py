@@ -28,13 +28,12 @@ __all__ = [
     "inner_method",
     "inner_steps",
     "inner_tolerance",
-    "new_start",
     "next_finish",
     "next_fruitless",
     "objective_of_rollout",
-    "perturbed_start",
     "projects",
     "raised_penalty",
+    "restart_controls",
     "restart_kind",
     "rollout_objective",
     "safeguarded",
@@ -287,14 +286,21 @@ def _is_straight(problem: TrainingProblem, state: SolverState) -> bool:
     return problem.line.matches(squares) and problem.line.bends
 
 
-def new_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
-    """Controls to restart from: those that another seed begins with."""
+def restart_controls(problem: TrainingProblem, state: SolverState, options: Options, kind: Restart) -> Arrays:
+    """Controls to restart from; the best rollout's where those would overflow."""
+    start = _new_start if kind == "new" else _perturbed_start
+    controls = start(problem, state, options)
+    return controls if np.isfinite(rollout_objective(problem, controls)) else state.best.controls
+
+
+def _new_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
+    """Those that another seed begins with."""
     seed = np.random.default_rng([options.seed, state.counts["restarts"] + 1]).integers(2**31)
     return initialise(problem, options.initialisation, int(seed))
 
 
-def perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
-    """Controls to restart from: the best rollout's, or the first ones if that is no better than the mean, perturbed."""
+def _perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
+    """The best rollout's, or the first ones if that is no better than the mean, perturbed."""
     rng = np.random.default_rng([options.seed, state.counts["restarts"] + 1])
     base = state.best.controls if state.best.objective < 0.9 * problem.line.mean_objective else state.start
     return tuple(

@@ -59,7 +59,8 @@ class StraightLine:
     @cached_property
     def mean_objective(self) -> float:
         """1/2 ||y - mean(y)||^2."""
-        return 0.5 * float(np.sum((self.y - self.y.mean(axis=0)) ** 2))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return 0.5 * float(np.sum((self.y - self.y.mean(axis=0)) ** 2))
 
     @cached_property
     def objective(self) -> float:
@@ -90,7 +91,8 @@ class StraightLine:
 
     def squares(self, objective: float, controls: Sequence[Array]) -> float:
         """1/2 ||r||^2 of a network, from its J and its controls: weight decay left out."""
-        return objective - 0.5 * self.weight_decay * sum(float(u @ u) for u in controls)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return objective - 0.5 * self.weight_decay * sum(float(u @ u) for u in controls)
 
     def matches(self, squares: float) -> bool:
         """Whether a network with this 1/2 ||r||^2 explains the targets no better than the line."""
