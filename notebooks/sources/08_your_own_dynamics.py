@@ -78,11 +78,11 @@ plt.show()
 # %% [markdown]
 # ## The straight line is a trap
 #
-# These fits started over once. A stage near the identity lets signals and costates through, so nothing here stays at the
-# mean; what there is instead is the straight line. At the linear least-squares fit the residual is orthogonal to the
-# constant and to the inputs. So the linear part of a small $V\tanh(Wx + b)$ gains nothing, the rest is of fourth order in
-# $V$ and $W$, and its weight decay costs in second order: a line is a local *minimum*, and a solver that ends there has
-# converged, honestly and uselessly. Six seeds, without and with restarts, beside linear least squares:
+# These fits started over once. A stage near the identity lets signals and costates through, so nothing here stays at
+# the mean; what there is instead is the straight line. At the linear least-squares fit the residual is orthogonal to
+# the constant and to the inputs. So the linear part of a small $V\tanh(Wx + b)$ gains nothing, the rest is of fourth
+# order in $V$ and $W$, and its weight decay costs in second order: a line is a local *minimum*, and a solver that ends
+# there has converged, honestly and uselessly. Six seeds, without and with restarts, beside linear least squares:
 
 # %%
 print(f"linear least squares without weight decay: J = {problem.line.objective:.3f}")
@@ -98,9 +98,10 @@ for name, network in networks.items():
 result = min(runs, key=lambda run: run.objective)
 
 # %% [markdown]
-# Of six seeds one ends at the line. The solver knows the line, so where it ends no lower although the data bend, it starts
-# over as another seed would, at most three times in vain. Where that does not help, or is not allowed, the status stays
-# *converged*, which is true, and `result.notes` says the rest. What follows goes on with the best of the six neural ODEs.
+# Of six seeds one ends at the line. The solver knows the line, so where it ends no lower although the data bend, it
+# starts over as another seed would, at most three times in vain. Where that does not help, or is not allowed, the status
+# stays *converged*, which is true, and `result.notes` says the rest. What follows goes on with the best of the six
+# neural ODEs.
 
 # %% [markdown]
 # ## What you get for free
@@ -189,8 +190,8 @@ assert free.success and monotone.success and share == 0 and free.objective < mon
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Train the neural ODE from three seeds with the default penalty and with `penalty=1e3`. Look at the last iteration
-# of the augmented Lagrangian: for which does the free trajectory fit while the rollout does not? Where does
+# **1.** Train the neural ODE from three seeds with the default penalty and with `penalty=1e3`. Look at the last
+# iteration of the augmented Lagrangian: for which does the free trajectory fit while the rollout does not? Where does
 # `shooting="single"` end? Why is the freedom worth less here than in notebook 7?
 #
 # <details><summary>Solution</summary>
@@ -206,8 +207,8 @@ assert free.success and monotone.success and share == 0 and free.objective < mon
 # ```
 # With `penalty=1e3` and seed 0: $J = 0.43$ for the free states, 7.79 for the rollout. Soft springs invite the states to
 # cheat. Single shooting ends where the default does: a stage that starts near the identity passes signals and costates
-# through, back-propagation sees everything, and there is no plateau to escape from. The trap that there is, the line, is
-# one in either formulation; other weights are the way out.
+# through, back-propagation sees everything, and there is no plateau to escape from. The trap that there is, the line,
+# is one in either formulation; other weights are the way out.
 # </details>
 #
 # **2.** Write a stage with a physical parameter: a damped oscillator $\dot q = v,\ \dot v = -u_1 q - u_2 v$ integrated
