@@ -20,6 +20,8 @@ What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 201
 * **Sample start.**  Where there are many more samples than controls, the loop first runs on some of them.
 * **Restarts.**  A solution worse than what the state-trajectory initialisation has before any training is a trap.
   The loop then starts over from perturbed controls with a smaller penalty, under which the states move more freely.
+  One no better than linear least squares, where the data bend, is another (:mod:`ocp_nn.straight_line`): the loop
+  then starts over as another seed would, a few times.
 
 Single shooting (every beta infinite) is the same loop: steps 3 and 4 find nothing to do and step 1 is
 Levenberg-Marquardt, which the finish takes over at once.
@@ -142,8 +144,9 @@ def step(
     controls after every inner step.
     """
     options = options or Options()
-    if updates.wants_restart(problem, state, options):
-        state = _restarted(problem, state, options)
+    restart = updates.restart_kind(problem, state, options)
+    if restart is not None:
+        state = _restarted(problem, state, options, restart)
     elif state.settled and state.finish is None and options.second_order:
         state = _eliminated(problem, state, options)
     lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty, updates.projects(problem, state))
@@ -187,7 +190,7 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
     Converged is what its certificate confirms at the tolerance, too; where it does not, the loop goes on.
     """
     options = options or Options()
-    again = updates.wants_restart(problem, state, options)
+    again = updates.restart_kind(problem, state, options) is not None
     feasible = state.point.max_defect <= options.tolerance
     if feasible and state.is_stationary(options.tolerance) and not again and _is_certified(problem, state, options):
         return Status.CONVERGED
@@ -245,17 +248,18 @@ def _trained_on_sample(
     return best.controls, state.counts["least_squares"]
 
 
-def _restarted(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
-    """The loop started over from perturbed controls; what it has found so far is kept."""
-    controls = updates.perturbed_start(problem, state, options)
-    fresh = init(problem, controls, updates.softened(problem, replace(options, max_restarts=0)))
+def _restarted(problem: TrainingProblem, state: SolverState, options: Options, kind: updates.Restart) -> SolverState:
+    """The loop started over; what it has found so far is kept."""
+    controls = updates.restart_controls(problem, state, options, kind)
+    begun = init(problem, controls, options if kind == "new" else updates.softened(problem, options))
     return replace(
-        fresh,
+        begun,
         best=state.best,
         start=state.start,
         restart_objective=state.best.objective,
         restart_outer=state.outer,
-        fruitless=state.fruitless + 1 if updates.was_fruitless(state) else 0,
+        fruitless=updates.next_fruitless(state),
+        fresh=kind == "new",
         outer=state.outer,
         counts=state.added(restarts=1),
     )

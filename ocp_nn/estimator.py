@@ -302,14 +302,15 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         self.history_: tuple[Record, ...] = result.history
         self.n_iter_ = int(result.counts["outer"])
         self.certificate_: Certificate = self.result_.certificate
-        self.notes_ = self._notes(result)
-        for note in self.notes_:
+        overfitted = self._overfitted(result)
+        self.notes_ = (*result.notes, *overfitted)
+        for note in overfitted:
             warnings.warn(f"{note} Raise weight_decay, or use 'auto'.", OverfittingWarning, stacklevel=3)
         if not (result.success or result.status in (Status.STOPPED_EARLY, Status.INTERRUPTED)):
             message = result.message.replace("max_outer", "max_iter").replace("tolerance", "tol")
             warnings.warn(f"{result.status.value}: {message}", ConvergenceWarning, stacklevel=3)
 
-    def _notes(self, result: Result) -> tuple[str, ...]:
+    def _overfitted(self, result: Result) -> tuple[str, ...]:
         judged = self.early_stopping or self.weight_decay == "auto"  # on held-out samples
         if judged or not result.success or result.problem is None:
             return ()

@@ -280,6 +280,11 @@ class Network:
         return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in self.layers)
 
     @cached_property
+    def is_affine(self) -> bool:
+        """Whether every layer is: linear regression in other words."""
+        return all(isinstance(layer, Dense) and layer.activation == "identity" for layer in self.layers)
+
+    @cached_property
     def stages(self) -> tuple[ca.Function, ...]:
         return tuple(layer.function for layer in self.layers)
 

@@ -66,8 +66,8 @@ class Options:
     second_order : bool
         Finish in the controls alone, with exact Hessians where they pay, once the augmented Lagrangian has settled.
     max_restarts : int
-        How often to start over, perturbed and with a smaller penalty, where the result is worse than the
-        state-trajectory start.
+        How often to start over: perturbed and with a smaller penalty where the result is worse than the
+        state-trajectory start, with other weights where it is no better than a straight line through data that bend.
     form, max_memory :
         Of :func:`ocp_nn.forward_dp.prepare`.
 

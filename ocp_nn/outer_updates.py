@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .gauss_newton import Damping, InnerResult, Method
-from .initialise import can_fit_states, fit_states
+from .initialise import can_fit_states, fit_states, initialise
 from .inner_problem import ROUNDING, AugmentedLagrangian, Point
 from .options import Options
 from .problem import TrainingProblem
@@ -17,6 +18,7 @@ from .solver_state import Finish, SolverState
 __all__ = [
     "SAMPLE_PATIENCE",
     "SETTLED_GAIN",
+    "Restart",
     "bounded_multipliers",
     "counted",
     "first_finish",
@@ -26,23 +28,23 @@ __all__ = [
     "inner_method",
     "inner_steps",
     "inner_tolerance",
-    "mean_objective",
     "next_finish",
+    "next_fruitless",
     "objective_of_rollout",
-    "perturbed_start",
     "projects",
     "raised_penalty",
+    "restart_controls",
+    "restart_kind",
     "rollout_objective",
     "safeguarded",
     "sample_of",
     "sample_options",
     "softened",
-    "wants_restart",
-    "was_fruitless",
 ]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
+Restart = Literal["perturbed", "new"]
 
 # First penalty relative to mean(y^2): a defect of a hundredth costs what a residual of the target's own size does.
 _RELATIVE_PENALTY = 1e4
@@ -54,7 +56,8 @@ _RESTART_SOFTER, _RESTART_PATIENCE = 10.0, 4
 # Outer iterations after a restart before it may count as settled: perturbed controls often rest at the mean for some.
 _RESTART_OUTER = 8
 
-# Restarts from a kink go on until this many in a row gain less than this fraction of the objective.
+# Restarts from a kink, and those with new weights, go on until this many in a row gain less than this fraction of the
+# objective.
 _FRUITLESS_RESTARTS, _FRUITFUL_GAIN = 3, 0.01
 
 # ||d_k|| below this fraction of the tolerance is closed.
@@ -227,7 +230,7 @@ def has_settled(
     """
     if follows(problem, min(objective, state.safeguard.objective)):
         return True
-    if state.counts["restarts"] and state.outer - state.restart_outer < _RESTART_OUTER:
+    if _is_softened(state) and state.outer - state.restart_outer < _RESTART_OUTER:
         return False
     agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * objective
     closed = inner.point.max_defect <= options.tolerance
@@ -238,7 +241,7 @@ def has_settled(
 
 def follows(problem: TrainingProblem, objective: float) -> bool:
     """Whether a rollout with this objective explains most of the targets' variance."""
-    return objective <= _FOLLOWS * mean_objective(problem)
+    return objective <= _FOLLOWS * problem.line.mean_objective
 
 
 def sample_of(problem: TrainingProblem, options: Options) -> TrainingProblem | None:
@@ -257,29 +260,52 @@ def sample_options(options: Options) -> Options:
     return replace(options, sample_start=False, max_restarts=0, max_steps=min(options.max_steps, _SAMPLE_STEPS))
 
 
-def mean_objective(problem: TrainingProblem) -> float:
-    """J of the constant predictor, weight decay left out."""
-    return 0.5 * float(np.sum((problem.y - problem.y.mean(axis=0)) ** 2))
+def restart_kind(problem: TrainingProblem, state: SolverState, options: Options) -> Restart | None:
+    """How to start over, or None to go on.
 
-
-def wants_restart(problem: TrainingProblem, state: SolverState, options: Options) -> bool:
-    """Whether the run has ended in a trap, or at a kink that second-order steps cannot leave."""
+    From perturbed controls where the run has ended in a trap, or at a kink that second-order steps cannot leave; with
+    new weights where it has ended at a straight line.
+    """
     if state.counts["restarts"] >= options.max_restarts:
-        return False
+        return None
     at_rest = state.is_stationary(options.tolerance) and state.point.max_defect <= options.tolerance
     # smooth networks often leave a plateau by the finish; at a kink that takes long
     settled = state.settled and (problem.network.has_kinks or not options.second_order)
     exhausted = state.finish is not None and state.finish.is_exhausted
-    if (at_rest or settled or exhausted) and not follows(problem, state.best.objective):
-        return state.best.objective > reference_objective(problem, options)
-    at_kink = state.finish is not None and state.finish.is_exhausted and not state.is_stationary(options.tolerance)
-    return at_kink and state.fruitless < _FRUITLESS_RESTARTS
+    lost = (at_rest or settled or exhausted) and not follows(problem, state.best.objective)
+    if lost and state.best.objective > reference_objective(problem, options):
+        return "perturbed"
+    if (at_rest or exhausted) and _is_straight(problem, state) and next_fruitless(state) < _FRUITLESS_RESTARTS:
+        return "new"
+    at_kink = exhausted and not lost and not state.is_stationary(options.tolerance)
+    return "perturbed" if at_kink and state.fruitless < _FRUITLESS_RESTARTS else None
 
 
-def perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
-    """Controls to restart from: the best rollout's, or the first ones if that is no better than the mean, perturbed."""
+def _is_straight(problem: TrainingProblem, state: SolverState) -> bool:
+    """Whether the best rollout is no better than linear least squares on data that bend."""
+    if problem.network.is_affine:
+        return False
+    squares = problem.line.squares(state.best.objective, state.best.controls)
+    return problem.line.matches(squares) and problem.line.bends
+
+
+def restart_controls(problem: TrainingProblem, state: SolverState, options: Options, kind: Restart) -> Arrays:
+    """Controls to restart from; the best rollout's where those would overflow."""
+    start = _new_start if kind == "new" else _perturbed_start
+    controls = start(problem, state, options)
+    return controls if np.isfinite(rollout_objective(problem, controls)) else state.best.controls
+
+
+def _new_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
+    """Those that another seed begins with."""
+    seed = np.random.default_rng([options.seed, state.counts["restarts"] + 1]).integers(2**31)
+    return initialise(problem, options.initialisation, int(seed))
+
+
+def _perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
+    """The best rollout's, or the first ones if that is no better than the mean, perturbed."""
     rng = np.random.default_rng([options.seed, state.counts["restarts"] + 1])
-    base = state.best.controls if state.best.objective < 0.9 * mean_objective(problem) else state.start
+    base = state.best.controls if state.best.objective < 0.9 * problem.line.mean_objective else state.start
     return tuple(
         u + _PERTURBATION * rng.standard_normal(u.shape) / np.sqrt(layer.num_inputs)
         for layer, u in zip(problem.network.layers, base, strict=True)
@@ -297,9 +323,15 @@ def inner_steps(state: SolverState, options: Options) -> int:
         return _NEWTON_STEPS
     if state.finish is not None:
         return min(_FINISH_STEPS, options.max_inner)
-    return options.max_inner * (_RESTART_PATIENCE if state.counts["restarts"] else 1)
+    return options.max_inner * (_RESTART_PATIENCE if _is_softened(state) else 1)
 
 
-def was_fruitless(state: SolverState) -> bool:
-    """Whether the best objective has hardly improved since the last restart."""
-    return state.best.objective > (1.0 - _FRUITFUL_GAIN) * state.restart_objective
+def _is_softened(state: SolverState) -> bool:
+    """Whether the last restart has given the states more freedom."""
+    return state.counts["restarts"] > 0 and not state.fresh
+
+
+def next_fruitless(state: SolverState) -> int:
+    """Restarts in a row that have hardly improved the best objective, the last one included."""
+    gained = state.best.objective <= (1.0 - _FRUITFUL_GAIN) * state.restart_objective
+    return 0 if gained else state.fruitless + 1

@@ -15,7 +15,8 @@ the SHA-256 of that text.  Its keys:
 * ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
   "function"}, the latter being ``casadi.Function.serialize()``; ``sizes``: the widths of x_0..x_K
 * ``features``, ``targets``: names; ``activation``: of the first layer, "" where that is symbolic
-* ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts
+* ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts and,
+  not in the first files of this format, notes
 * ``options``: those of :class:`ocp_nn.Options`, or null
 * ``problem``: {"weight_decay"}, or null; ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
 * ``digests``: of each array by name, the first 16 hexadecimal digits of the SHA-256 of its bytes

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,7 @@ from scipy.linalg import lapack
 
 from .linearize import LinearStage, linearize_layer
 from .network import Dense, Network
+from .straight_line import StraightLine
 
 __all__ = ["Adjoints", "TrainingProblem", "Trajectory"]
 
@@ -104,6 +106,11 @@ class TrainingProblem:
     @property
     def num_stages(self) -> int:
         return self.network.num_stages
+
+    @cached_property
+    def line(self) -> StraightLine:
+        """Linear least squares on these data, to compare a network with."""
+        return StraightLine(self.x, self.y, self.weight_decay)
 
     def is_same_as(self, other: TrainingProblem) -> bool:
         """Whether the other problem has these very data, this architecture and this weight decay."""

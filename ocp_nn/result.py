@@ -142,6 +142,8 @@ class Result:
         J at the trajectory.
     rollout_objective : float
         J at the rollout of its controls.
+    notes : tuple of str
+        What a reader should know beside the status: :mod:`ocp_nn.notes`.
     max_defect, stationarity : float
         As in :class:`Record`, at the trajectory.
     history : tuple of Record
@@ -171,6 +173,7 @@ class Result:
     stationarity: float
     seconds: float
     solver: str
+    notes: tuple[str, ...] = ()
     history: tuple[Record, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     state: object | None = None

@@ -19,6 +19,7 @@ from .augmented_lagrangian import Initial, init, solution, step, terminate
 from .blas import limited_blas
 from .floating import overflow_is_a_value
 from .model import Model, column_range
+from .notes import notes_on
 from .options import Options
 from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
@@ -140,12 +141,14 @@ def _result(
     else:
         trajectory = problem.lift(state.best.controls)
     objective, defects = problem.objective(trajectory), problem.defects(trajectory)
+    rollout_objective = updates.rollout_objective(problem, trajectory.controls)
     return Result(
         status=status,
         message=status.message,
         trajectory=trajectory,
         objective=objective,
-        rollout_objective=updates.rollout_objective(problem, trajectory.controls),
+        rollout_objective=rollout_objective,
+        notes=notes_on(problem, trajectory.controls, rollout_objective),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=_stationarity(problem, state, status, trajectory),
         seconds=seconds,

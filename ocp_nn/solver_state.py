@@ -112,6 +112,8 @@ class SolverState:
         The best objective, and the outer iteration, at the last restart.
     fruitless : int
         Restarts in a row that hardly improved it.
+    fresh : bool
+        Whether the last restart was one with new weights, not one from perturbed controls.
     outer : int
     counts : dict
         Work so far; ``sample_steps`` are least-squares problems of the sample start.
@@ -133,6 +135,7 @@ class SolverState:
     restart_objective: float = np.inf
     restart_outer: int = 0
     fruitless: int = 0
+    fresh: bool = False
     outer: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 

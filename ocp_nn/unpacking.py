@@ -60,12 +60,12 @@ Arrays = tuple[Array, ...]
 
 # Fields of a Result and of a SolverState that are plain values.
 RESULT: Table = {
-    "message": TEXT, "objective": NUMBER, "rollout_objective": NUMBER, "max_defect": NUMBER, "stationarity": NUMBER,
-    "seconds": AMOUNT, "solver": TEXT, "counts": COUNTS,
+    "message": TEXT, "notes": Optional(TEXTS, []), "objective": NUMBER, "rollout_objective": NUMBER,
+    "max_defect": NUMBER, "stationarity": NUMBER, "seconds": AMOUNT, "solver": TEXT, "counts": COUNTS,
 }  # fmt: skip
 STATE: Table = {
     "stationarity": NUMBER, "rollout_objective": NUMBER, "settled": FLAG, "stalled": FLAG, "restart_objective": NUMBER,
-    "restart_outer": COUNT, "fruitless": COUNT, "outer": COUNT, "counts": COUNTS,
+    "restart_outer": COUNT, "fruitless": COUNT, "fresh": Optional(FLAG, False), "outer": COUNT, "counts": COUNTS,
 }  # fmt: skip
 
 _OBJECT = Kind("an object", lambda v: isinstance(v, dict))
@@ -132,6 +132,7 @@ def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
         state = _state(archive, problem, from_words(meta["state"]), finite)
     return Result(
         status=status,
+        notes=tuple(scalars.pop("notes")),
         trajectory=trajectory,
         history=tuple(_history(archive)),
         state=state,

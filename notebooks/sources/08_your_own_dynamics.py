@@ -66,14 +66,42 @@ grid = np.linspace(-3, 3, 200)[:, None]
 ax.plot(x, y, "o", color=GREY, markersize=4, label="data")
 for (name, network), color, style in zip(networks.items(), (BLUE, RED), ("-", "--"), strict=True):
     problem = ocp_nn.TrainingProblem(network, x, y, weight_decay=0.02)
-    result = ocp_nn.solve(problem, options=ocp_nn.Options(seed=1, penalty=1e3, max_outer=400))
+    result = ocp_nn.solve(problem)
     passed = ocp_nn.certify(problem, result.trajectory).passed(1e-5)
     print(f"{name:15s} {result.status.value}, J = {result.objective:.4f}, certificate passed: {passed}")
     ax.plot(grid, network.predict(result.trajectory.controls, grid), style, color=color, linewidth=2, label=name)
-    assert result.objective < 1 and passed
+    assert result.objective < 0.3 and passed
 ax.set(xlabel="input $x_0$", ylabel="output")
 ax.legend(frameon=False, fontsize=11)
 plt.show()
+
+# %% [markdown]
+# ## The straight line is a trap
+#
+# These fits started over once. A stage near the identity lets signals and costates through, so nothing here stays at
+# the mean; what there is instead is the straight line. At the linear least-squares fit the residual is orthogonal to
+# the constant and to the inputs. So the linear part of a small $V\tanh(Wx + b)$ gains nothing, the rest is of fourth
+# order in $V$ and $W$, and its weight decay costs in second order: a line is a local *minimum*, and a solver that ends
+# there has converged, honestly and uselessly. Six seeds, without and with restarts, beside linear least squares:
+
+# %%
+print(f"linear least squares without weight decay: J = {problem.line.objective:.3f}")
+for name, network in networks.items():
+    problem = ocp_nn.TrainingProblem(network, x, y, weight_decay=0.02)
+    for max_restarts in (0, 40):
+        runs = [ocp_nn.solve(problem, options=ocp_nn.Options(seed=s, max_restarts=max_restarts)) for s in range(6)]
+        print(f"{name:15s} max_restarts={max_restarts:<2d} J =", *(f"{run.objective:.3f}" for run in runs), end="")
+        print("   restarts:", *(run.counts["restarts"] for run in runs))
+        for seed, run in enumerate(runs):
+            print(*(f"    seed {seed}: {note}\n" for note in run.notes), sep="", end="")
+    assert all(run.objective < 0.3 for run in runs)
+result = min(runs, key=lambda run: run.objective)
+
+# %% [markdown]
+# Of six seeds one ends at the line. The solver knows the line, so where it ends no lower although the data bend, it
+# starts over as another seed would, at most three times in vain. Where that does not help, or is not allowed, the
+# status stays *converged*, which is true, and `result.notes` says the rest. What follows goes on with the best of the
+# six neural ODEs.
 
 # %% [markdown]
 # ## What you get for free
@@ -162,23 +190,25 @@ assert free.success and monotone.success and share == 0 and free.objective < mon
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Train the neural ODE from three seeds with the default penalty, with `penalty=1e3` and with
-# `shooting="single"`. Look at the last iteration before the second-order finish: for which does the free trajectory fit
-# while the rollout does not? Why is the freedom worth less here than in notebook 7?
+# **1.** Train the neural ODE from three seeds with the default penalty and with `penalty=1e3`. Look at the last
+# iteration of the augmented Lagrangian: for which does the free trajectory fit while the rollout does not? Where does
+# `shooting="single"` end? Why is the freedom worth less here than in notebook 7?
 #
 # <details><summary>Solution</summary>
 #
 # ```python
-# for penalty in ("auto", 1e3, "single"):
+# for chosen in ({}, {"penalty": 1e3}, {"shooting": "single"}):
 #     for seed in range(3):
-#         chosen = {"shooting": "single"} if penalty == "single" else {"penalty": penalty}
-#         run = ocp_nn.solve(problem, options=ocp_nn.Options(seed=seed, max_outer=60, **chosen))
-#         last = [record for record in run.history if record.phase != "second order"][-1]
-#         print(f"{penalty!s:7s} seed {seed}: J {last.objective:8.3f}, of the rollout {last.rollout_objective:8.3f}, "
-#               f"in the end {run.objective:8.3f}")
+#         run = ocp_nn.solve(problem, options=ocp_nn.Options(seed=seed, **chosen))
+#         print(f"{chosen}, seed {seed}: {run.counts['restarts']} restarts, in the end J {run.objective:.3f}")
+#         last = [record for record in run.history if record.phase == "augmented Lagrangian"][-1:]
+#         for record in last:
+#             print(f"    J {record.objective:.3f}, of the rollout {record.rollout_objective:.3f}")
 # ```
-# A stage that starts near the identity passes signals and costates through: back-propagation sees everything, and there
-# is no plateau to escape from. Soft springs then only invite the states to cheat.
+# With `penalty=1e3` and seed 0: $J = 0.43$ for the free states, 7.79 for the rollout. Soft springs invite the states to
+# cheat. Single shooting ends where the default does: a stage that starts near the identity passes signals and costates
+# through, back-propagation sees everything, and there is no plateau to escape from. The trap that there is, the line,
+# is one in either formulation; other weights are the way out.
 # </details>
 #
 # **2.** Write a stage with a physical parameter: a damped oscillator $\dot q = v,\ \dot v = -u_1 q - u_2 v$ integrated

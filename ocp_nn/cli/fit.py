@@ -169,8 +169,8 @@ def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:
         verdict = "confirmed by IPOPT" if fit.confirmation.confirmed else "NOT confirmed by IPOPT"
         say(f"{verdict}: started at this solution it {_ended(fit.confirmation.result)} and moved the objective by a "
             f"relative {abs(fit.confirmation.relative_change):.1e}")  # fmt: skip
-    for note in fit.notes:
-        say(note)
+    for note in (*fit.result.notes, *fit.notes):
+        say(f"note: {note}")
 
 
 def _ended(result: Result) -> str:

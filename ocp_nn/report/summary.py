@@ -127,7 +127,7 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "tolerance": fit.tolerance,
         "status": result.status.value,
         "message": result.message,
-        "notes": fit.notes,
+        "notes": [*result.notes, *fit.notes],
         "objective": result.objective,
         "rollout_objective": result.rollout_objective,
         "max_defect": result.max_defect,
