@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..claim import claim
 from ..compare import DEFAULT_METHODS, METHODS, OURS, Row, compare
-from ..data import load_dataset
-from ..report import environment_line, format_number, problem_line
+from ..data import Dataset, load_dataset
+from ..report import environment_line, format_number, problem_line, write_figure
 from .arguments import add_problem_arguments, positive, prepare_experiment, print_line, select_weight_decay, silent
 
 __all__ = ["register", "run"]
@@ -53,8 +54,14 @@ def run(args: argparse.Namespace) -> int:
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
     data = load_dataset(args.dataset, target=args.target)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+    if args.out is None:
+        return _compare(args, data, say)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with claim(args.out):
+        return _compare(args, data, say)
+
+
+def _compare(args: argparse.Namespace, data: Dataset, say: Callable[[str], None]) -> int:
     experiment = prepare_experiment(args, data)
     selection = select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from ..report.comparison import comparison_figure
 
-        comparison_figure(comparison).savefig(args.out / "convergence.png", dpi=150)
+        write_figure(args.out / "convergence.png", comparison_figure(comparison))
         say(f"\nwritten to {args.out}: compare.csv, convergence.png")
     first = comparison.rows[0]
     return 0 if first.passed else 2
