@@ -10,6 +10,7 @@ Every answer, whoever found it, is judged by the same certificate (:mod:`ocp_nn.
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import atomic_write
 from .certificate import certify
 from .ipopt import IpoptOptions, solve_ipopt
 from .nlp_solvers import SOLVERS, solve_nlp
@@ -244,7 +246,9 @@ def _changes(problem: TrainingProblem, before: Trajectory, after: Trajectory) ->
 def write_csv(rows: Sequence[Row], path: str | Path) -> None:
     """One line a run; empty cells where a figure does not apply."""
     names = [f.name for f in fields(Row)]
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(["" if (v := getattr(row, name)) is None else v for name in names] for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows(["" if (v := getattr(row, name)) is None else v for name in names] for row in rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from . import outer_updates as updates
 from .augmented_lagrangian import Initial, init, solution, step, terminate
 from .blas import limited_blas
+from .claim import claim
 from .floating import overflow_is_a_value
 from .model import Model, column_range
 from .notes import notes_on
@@ -71,12 +72,27 @@ def solve(
         If the initial point does not have the problem's shapes, or a result to go on from has no state.
     FileNotFoundError
         If the folder of the checkpoint does not exist.
+    BlockingIOError
+        If another solve has this checkpoint.
     """
     options = options or Options()
+    if checkpoint is None:
+        return _run(problem, initial, options, callback, None)
+    keeper = Checkpoint(checkpoint, checkpoint_seconds)
+    with claim(checkpoint):
+        return _run(problem, initial, options, callback, keeper)
+
+
+def _run(
+    problem: TrainingProblem,
+    initial: Initial | Result,
+    options: Options,
+    callback: Callback | None,
+    keeper: Checkpoint | None,
+) -> Result:
     deadline = time.perf_counter() + options.time_limit
     initial, history, earlier = _earlier(problem, initial)
     began = time.perf_counter() - earlier
-    keeper = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_seconds)
     with limited_blas(problem):
         status = None
         try:

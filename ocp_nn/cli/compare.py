@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..claim import claim
 from ..compare import DEFAULT_METHODS, METHODS, OURS, Comparison, Row, compare
-from ..report import environment_line, format_number, format_table, problem_line
+from ..data import Dataset
+from ..report import environment_line, format_number, format_table, problem_line, write_figure
 from .arguments import (
     add_problem_arguments,
     fold,
@@ -67,8 +69,14 @@ def run(args: argparse.Namespace) -> int:
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
     data = load_data(args)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+    if args.out is None:
+        return _compare(args, data, say)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with claim(args.out):
+        return _compare(args, data, say)
+
+
+def _compare(args: argparse.Namespace, data: Dataset, say: Callable[[str], None]) -> int:
     experiment = prepare_experiment(args, data)
     selection = select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
@@ -87,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from ..report.comparison import comparison_figure
 
-        comparison_figure(comparison).savefig(args.out / "convergence.png", dpi=150)
+        write_figure(args.out / "convergence.png", comparison_figure(comparison))
         say(f"\nwritten to {args.out}: compare.csv, convergence.png")
     first = comparison.rows[0]
     return 0 if first.passed else 2

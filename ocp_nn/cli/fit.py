@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from ..claim import claim
+from ..data import Dataset
 from ..experiment import Experiment, linear_baseline
 from ..initialise import initialise
 from ..options import Options
@@ -77,15 +79,21 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if (args.dataset is None) == (args.resume is None):
         raise ValueError("fit needs a DATASET, or --resume DIR to go on with an earlier run, and not both")
-    selection, earlier = None, None
+    selection = None
     if args.resume is not None:
         args, selection = earlier_run(args)
-        earlier = earlier_result(args.out)
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
     data = load_data(args)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+    if args.out is None:
+        return _fit(args, data, selection, say)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with claim(args.out):
+        return _fit(args, data, selection, say)
+
+
+def _fit(args: argparse.Namespace, data: Dataset, selection: Selection | None, say: Callable[[str], None]) -> int:
+    earlier = None if args.resume is None else earlier_result(args.resume)
     experiment = prepare_experiment(args, data)
     selection = selection or select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)

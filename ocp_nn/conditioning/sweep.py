@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..activations import ACTIVATIONS
 from ..blas import one_blas_thread
+from ..claim import claim
 from ..data import Dataset, Scaler
 from ..initialise import INITIALISATIONS, initialise
 from ..network import Network
@@ -179,20 +180,24 @@ def run_sweep(
     ------
     ValueError
         If the folder holds a sweep with other settings or data.
+    BlockingIOError
+        If another process works in the folder.
     """
     grid, settings = grid or Grid(), settings or Settings()
     x, y = sample_data(dataset, settings.samples)
-    store = Store(folder, _fingerprint(dataset.name, settings, x, y))
     every = grid.runs()
-    waiting = [run for run in every if run.key not in store.finished]
     tell = progress or (lambda *_: None)
-    skipped = len(every) - len(waiting)
-    tell(skipped, len(every))
     failed = 0
-    for count, rows in enumerate(_results(waiting, settings, x, y, workers), start=1):
-        store.append(rows)
-        failed += rows["runs"][0]["status"] == "failed"
-        tell(skipped + count, len(every))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with claim(folder):
+        store = Store(folder, _fingerprint(dataset.name, settings, x, y))
+        waiting = [run for run in every if run.key not in store.finished]
+        skipped = len(every) - len(waiting)
+        tell(skipped, len(every))
+        for count, rows in enumerate(_results(waiting, settings, x, y, workers), start=1):
+            store.append(rows)
+            failed += rows["runs"][0]["status"] == "failed"
+            tell(skipped + count, len(every))
     return SweepResult(folder=Path(folder), done=len(waiting) - failed, skipped=skipped, failed=failed)
 
 
