@@ -116,8 +116,12 @@ def test_the_estimator_warns_where_the_targets_are_reproduced():
     x, y = RNG.standard_normal((40, 3)), RNG.standard_normal(40)
     with pytest.warns(OverfittingWarning, match="The 40 training targets decide 40 of 101 weights"):
         ruined = OCPRegressor((20,), weight_decay=0.0, random_state=0).fit(x, y)
-    assert "reproduces the targets" in ruined.notes_[0]
-    assert OCPRegressor((20,), weight_decay=3.0, random_state=0).fit(x, y).notes_ == ()
+    assert reproduced(ruined)
+    assert not reproduced(OCPRegressor((20,), weight_decay=3.0, random_state=0).fit(x, y))
+
+
+def reproduced(model):
+    return any("reproduces the targets" in note for note in model.notes_)
 
 
 def test_what_held_out_samples_have_judged_is_not_warned_about():
@@ -126,4 +130,5 @@ def test_what_held_out_samples_have_judged_is_not_warned_about():
 
     x, y = RNG.standard_normal((40, 3)), RNG.standard_normal(40)
     stopped = OCPRegressor((20,), weight_decay=0.0, early_stopping=True, random_state=0).fit(x, y)
-    assert stopped.notes_ == OCPRegressor((20,), random_state=0).fit(x, y).notes_ == ()
+    assert not reproduced(stopped)
+    assert not reproduced(OCPRegressor((20,), random_state=0).fit(x, y))
