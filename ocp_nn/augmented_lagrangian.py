@@ -92,8 +92,7 @@ def init(
     penalty = updates.first_penalty(problem, options)
     # a start that overflows is reported by its status
     with np.errstate(over="ignore", invalid="ignore"):
-        trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
-        problem.check(trajectory)
+        trajectory = problem.start(initial)
         multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
         lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
         point = lagrangian.at(trajectory.controls, trajectory.states)

@@ -24,8 +24,9 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .network import Dense
-from .problem import TrainingProblem, Trajectory
+from .problem import PROBLEM, TrainingProblem, Trajectory
 
 __all__ = ["Certificate", "LayerDefect", "certify"]
 
@@ -168,6 +169,8 @@ def certify(problem: TrainingProblem, trajectory: Trajectory, *, curvature: bool
     ValueError
         If the trajectory does not have the problem's shapes.
     """
+    checks.check("problem", problem, PROBLEM)
+    checks.check("curvature", curvature, checks.BOOLEAN)
     problem.check(trajectory)
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are for the verdict
         return _certify(problem, trajectory, curvature)

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,8 @@ try:
 except ImportError as error:
     raise ImportError(f"OCPRegressor needs scikit-learn >= 1.6: pip install 'ocp-nn[ml]' ({error})") from error
 
+from . import checks
+from .activations import ACTIVATIONS
 from .certificate import Certificate, certify
 from .data import Scaler, random_split
 from .experiment import rmse
@@ -47,6 +48,22 @@ Array = NDArray[np.float64]
 
 # A validation error must fall by this fraction to count as better.
 _EARLY_GAIN = 1e-4
+
+_KINDS = {
+    "hidden_layer_sizes": checks.either(checks.WIDTH, checks.WIDTHS),
+    "activation": checks.one_of(ACTIVATIONS),
+    "residual": checks.BOOLEAN,
+    "weight_decay": checks.either(checks.NON_NEGATIVE, checks.text("auto")),
+    "shooting": checks.either(checks.text("multiple", "single"), checks.NODES),
+    "tol": checks.POSITIVE,
+    "max_iter": checks.integer(1),
+    "time_limit": checks.POSITIVE_OR_INFINITE,
+    "n_restarts": checks.integer(1),
+    "warm_start": checks.BOOLEAN,
+    "early_stopping": checks.BOOLEAN,
+    "validation_fraction": checks.SHARE,
+    "n_iter_no_change": checks.integer(1),
+}
 
 
 class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
@@ -161,7 +178,9 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         ConvergenceWarning
             If the solve ended without converging; ``status_`` says why.
         """
-        self._check_parameters()
+        checks.check_all(_KINDS, self.get_params(deep=False))
+        _refuse_what_becomes_numbers("X", X)
+        _refuse_what_becomes_numbers("y", y)
         table, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
         earlier = self.result_ if self.warm_start and hasattr(self, "result_") else None
         seed = self._seed(earlier)
@@ -186,21 +205,12 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
     def predict(self, X: ArrayLike) -> Array:
         """Predictions in the targets' own units, of the shape of the y that was fitted."""
         check_is_fitted(self)
+        _refuse_what_becomes_numbers("X", X)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         predicted = self.result_.predict(X)
         return predicted.ravel() if self._flat else predicted
 
     # --- parameters
-
-    def _check_parameters(self) -> None:
-        for name in ("max_iter", "n_restarts", "n_iter_no_change"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | np.integer) and value >= 1):
-                raise ValueError(f"{name} must be an integer >= 1, received {value!r}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1, received {self.validation_fraction!r}")
-        if not (self.weight_decay == "auto" or isinstance(self.weight_decay, Real)):
-            raise ValueError(f"weight_decay must be a number >= 0 or 'auto', received {self.weight_decay!r}")
 
     def _widths(self) -> tuple[int, ...]:
         return tuple(int(width) for width in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)))
@@ -282,6 +292,13 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         if not (result.success or result.status is Status.INTERRUPTED):
             message = result.message.replace("max_outer", "max_iter").replace("tolerance", "tol")
             warnings.warn(f"{result.status.value}: {message}", ConvergenceWarning, stacklevel=3)
+
+
+def _refuse_what_becomes_numbers(name: str, values: Any) -> None:
+    """scikit-learn checks the rest, but takes masked entries, booleans and strings of numbers for data."""
+    is_array = isinstance(values, np.ndarray | list | tuple)
+    if isinstance(values, np.ma.MaskedArray) or (is_array and np.asarray(values).dtype.kind in "bUS"):
+        checks.real_array(name, values)
 
 
 def _start(problem: TrainingProblem, earlier: Result | None) -> tuple[Any, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import checks
 from .data.scaling import Scaler
 from .network import Network
 
@@ -57,6 +58,7 @@ class Model:
         features: Sequence[str] = (),
         targets: Sequence[str] = (),
     ) -> None:
+        checks.check("network", network, checks.instance(Network, "an ocp_nn.Network"))
         put = object.__setattr__
         put(self, "network", network)
         put(self, "controls", network.check_controls(controls))
@@ -71,20 +73,23 @@ class Model:
         Raises
         ------
         ValueError
-            If x is not of shape (N, inputs).
+            If x is not of shape (N, inputs), or not of finite real numbers.
         """
+        x = checks.table("x", x, self.network.num_inputs)
         return self.y_scaler.inverse(self.network.predict(self.controls, self.x_scaler.transform(x)))
 
 
 def _checked_scaler(name: str, scaler: Scaler | None, columns: int) -> Scaler:
     if scaler is None:
         return Scaler(np.zeros(columns), np.ones(columns))
+    checks.check(name, scaler, checks.instance(Scaler, "an ocp_nn.data.Scaler or None"))
     if np.shape(scaler.mean) != (columns,) or np.shape(scaler.scale) != (columns,):
         raise ValueError(f"{name} must scale {columns} column(s), received {np.shape(scaler.mean)}")
     return scaler
 
 
 def _checked_names(what: str, names: Sequence[str], columns: int, stem: str) -> tuple[str, ...]:
+    checks.check(what, names, checks.sequence(checks.instance(str, "a name"), "a sequence of names"))
     names = tuple(str(name) for name in names) or tuple(f"{stem}{j}" for j in range(columns))
     if len(names) != columns:
         raise ValueError(f"{what}: expected {columns} name(s), received {len(names)}")

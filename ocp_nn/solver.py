@@ -14,13 +14,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from . import outer_updates as updates
 from .augmented_lagrangian import Initial, init, step, terminate
 from .blas import limited_blas
 from .model import Model
-from .options import Options
+from .options import OPTIONS, Options
 from .persistence import Checkpoint
-from .problem import TrainingProblem, Trajectory
+from .problem import PROBLEM, TrainingProblem, Trajectory
 from .result import Record, Result, Status
 from .solver_state import SolverState, record
 
@@ -69,6 +70,10 @@ def solve(
     FileNotFoundError
         If the folder of the checkpoint does not exist.
     """
+    checks.check("problem", problem, PROBLEM)
+    checks.check("options", options, OPTIONS)
+    checks.check("callback", callback, checks.optional(checks.CALLABLE))
+    checks.check("checkpoint_seconds", checkpoint_seconds, checks.number(least=0, finite=False))
     options = options or Options()
     deadline = time.perf_counter() + options.time_limit
     initial, history, earlier = _earlier(problem, initial)

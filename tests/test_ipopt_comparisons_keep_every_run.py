@@ -109,7 +109,7 @@ def test_the_figure_has_a_line_a_method_on_shared_axes(comparison) -> None:
 
 
 def test_unknown_methods_are_refused(problem) -> None:
-    with pytest.raises(ValueError, match="received \\['nonsense'\\]"):
+    with pytest.raises(ValueError, match=r"methods must be .*, received \('al', 'nonsense'\)"):
         compare(problem, methods=("al", "nonsense"))
-    with pytest.raises(ValueError, match="received none"):
+    with pytest.raises(ValueError, match=r"methods must be .*, received \(\)"):
         compare(problem, methods=())

@@ -158,9 +158,9 @@ def test_what_ipopt_cannot_do_is_an_error(problem, options, message) -> None:
         ({"ipopt": {"linear_solver": "ma97"}}, "ends the process"),
         ({"linear_solver": "lapack"}, "one of mumps, spral"),
         ({"hessian": "bfgs"}, "one of exact"),
-        ({"tolerance": 0}, "positive"),
-        ({"time_limit": -1}, "positive"),
-        ({"max_iterations": -1}, ">= 0"),
+        ({"tolerance": 0}, "tolerance must be a finite number > 0, received 0"),
+        ({"time_limit": -1}, "time_limit must be a number > 0"),
+        ({"max_iterations": -1}, "max_iterations must be an integer from 0 to"),
     ],
 )
 def test_options_out_of_range_are_refused_at_once(options, message) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..augmented_lagrangian import init, step, terminate
 from ..ipopt import IpoptOptions, solve_ipopt
 from ..options import Options
@@ -118,8 +119,7 @@ def run_trial(
     seconds : float
         At most.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    checks.check("method", method, checks.one_of(METHODS))
     if method == "ipopt":
         return _run_ipopt(problem, tuple(controls), -(-steps // 5), min(seconds, _IPOPT_SECONDS))
     return _run_gauss_newton(method, problem, tuple(controls), steps, during, seconds)

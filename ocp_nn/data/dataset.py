@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .. import checks
 
 __all__ = ["DataError", "Dataset"]
 
@@ -53,6 +56,9 @@ class Dataset:
     truth: Array | None = None
 
     def __post_init__(self) -> None:
+        for name in ("x", "y", "truth"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _real(self.name, name, getattr(self, name)))
         if self.x.ndim != 2 or self.y.ndim != 2 or len(self.x) != len(self.y):
             raise DataError(
                 f"{self.name}: x and y must be tables with as many rows as each other, "
@@ -76,6 +82,13 @@ class Dataset:
     @property
     def num_targets(self) -> int:
         return self.y.shape[1]
+
+
+def _real(dataset: str, name: str, values: Any) -> Array:
+    try:
+        return checks.real_array(name, values)
+    except ValueError as error:
+        raise DataError(f"{dataset}: {error}") from None
 
 
 def _check_columns(dataset: str, table: Array, names: tuple[str, ...]) -> None:

@@ -6,11 +6,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import checks
 from .builtin import BUILTIN, load_builtin
 from .dataset import DataError, Dataset
 from .files import read_delimited, read_folder
 
 __all__ = ["load_dataset"]
+
+
+_NAME = checks.Kind(
+    "a name, or the path of a file or folder", lambda value: isinstance(value, str | os.PathLike) and bool(str(value))
+)
+_COLUMN = checks.instance(str, "the name of a column")
+_TARGET = checks.optional(checks.either(_COLUMN, checks.sequence(_COLUMN, "a sequence of such names")))
 
 
 def load_dataset(name_or_path: str | os.PathLike[str], *, target: str | Sequence[str] | None = None) -> Dataset:
@@ -34,14 +42,22 @@ def load_dataset(name_or_path: str | os.PathLike[str], *, target: str | Sequence
     >>> load_dataset("sin2x").x.shape
     (100, 1)
     """
+    checks.check("name_or_path", name_or_path, _NAME, DataError)
+    checks.check("target", target, _TARGET, DataError)
     names = () if target is None else (target,) if isinstance(target, str) else tuple(target)
     if str(name_or_path) in BUILTIN:
         return _check_known_target(load_builtin(str(name_or_path)), names)
     path = Path(name_or_path)
+    try:
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # too long a name, or a null byte in it
+        raise DataError(f"{checks.shown(str(name_or_path))}: no such file or folder ({error})") from None
     if path.is_dir():
         return _check_known_target(read_folder(path), names)
     if path.is_file():
         return read_delimited(path, names)
+    if exists:
+        raise DataError(f"{path}: neither a file nor a folder; a table has to be in a file")
     if path.suffix or len(path.parts) > 1:
         raise DataError(f"{path}: no such file or folder")
     raise DataError(

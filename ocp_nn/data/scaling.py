@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks
+
 __all__ = ["Scaler"]
 
 Array = NDArray[np.float64]
@@ -30,11 +32,22 @@ class Scaler:
     mean: Array
     scale: Array
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "scale"):
+            object.__setattr__(self, name, checks.real_array(name, getattr(self, name)))
+            checks.check_finite(name, getattr(self, name))
+        if self.mean.ndim != 1 or self.mean.shape != self.scale.shape:
+            raise ValueError(
+                f"mean and scale must be vectors of equal length, received {self.mean.shape} and {self.scale.shape}"
+            )
+        if not (self.scale > 0).all():
+            raise ValueError(f"scale must be positive, received {self.scale.min()}")
+
     @classmethod
     def fit(cls, table: ArrayLike) -> Scaler:
         """Mean and (population) standard deviation of the columns of an (N, columns) table."""
-        table = np.asarray(table, dtype=float)
-        if table.ndim != 2 or len(table) == 0:
+        table = checks.table("table", table)
+        if len(table) == 0:
             raise ValueError(
                 f"a scaler is fitted on a table (N, columns) with at least one row, received {table.shape}"
             )
@@ -44,14 +57,11 @@ class Scaler:
 
     def transform(self, table: ArrayLike) -> Array:
         """Into standard units."""
-        return (self._check(table) - self.mean) / self.scale
+        return (checks.table("table", table, len(self.mean)) - self.mean) / self.scale
 
     def inverse(self, table: ArrayLike) -> Array:
         """Back into the columns' own units."""
-        return self._check(table) * self.scale + self.mean
-
-    def _check(self, table: ArrayLike) -> Array:
-        table = np.asarray(table, dtype=float)
+        table = checks.real_array("table", table)
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"expected a table of shape (N, {len(self.mean)}), received {table.shape}")
-        return table
+        return table * self.scale + self.mean
