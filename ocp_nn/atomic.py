@@ -17,8 +17,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file to write to, which becomes ``path`` when the block ends without an exception.
 
     Until then, and after an exception or a kill, an older file at ``path`` stays as it was.
+
+    Raises
+    ------
+    OSError
+        If the folder does not exist, or the path is itself a folder.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder to write {path.name} to")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: this is a folder; the name of a file is needed")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with open(temporary, "xb") as file:

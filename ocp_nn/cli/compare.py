@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..compare import DEFAULT_METHODS, METHODS, OURS, Row, compare
 from ..data import load_dataset
 from ..report import environment_line, format_number, problem_line
-from .arguments import add_problem_arguments, positive, prepare_experiment, print_line, select_weight_decay, silent
+from .arguments import (
+    add_problem_arguments,
+    make_folder,
+    path,
+    positive,
+    prepare_experiment,
+    print_line,
+    select_weight_decay,
+    silent,
+)
 
 __all__ = ["register", "run"]
 
@@ -45,7 +53,7 @@ def register(subparsers: Any) -> None:
                         help=f"separated by commas, default {','.join(DEFAULT_METHODS)}")  # fmt: skip
     parser.add_argument("--no-cross", action="store_true", help="cold starts only")
     parser.add_argument("--time-limit", metavar="SECONDS", type=positive, default=60.0, help="for each run, default 60")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="leave compare.csv and convergence.png there")
+    parser.add_argument("--out", metavar="DIR", type=path, help="leave compare.csv and convergence.png there")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -54,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     say(environment_line())
     data = load_dataset(args.dataset, target=args.target)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+        make_folder(args.out)
     experiment = prepare_experiment(args, data)
     selection = select_weight_decay(args, experiment, say)
     problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)

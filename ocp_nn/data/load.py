@@ -51,7 +51,8 @@ def load_dataset(name_or_path: str | os.PathLike[str], *, target: str | Sequence
     try:
         exists = path.exists()
     except (OSError, ValueError) as error:  # too long a name, or a null byte in it
-        raise DataError(f"{checks.shown(str(name_or_path))}: no such file or folder ({error})") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{checks.shown(str(name_or_path))}: no such file or folder ({reason})") from None
     if path.is_dir():
         return _check_known_target(read_folder(path), names)
     if path.is_file():
