@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
+from .display import html_table
 from .network import Dense
 from .problem import PROBLEM, TrainingProblem, Trajectory
 
@@ -123,7 +124,20 @@ class Certificate:
         """Whether this is a trained network: finite, defects closed, stationary, and J that of the rollout."""
         return not self.failures(tolerance)
 
+    def __repr__(self) -> str:
+        failures = self.failures()
+        verdict = "; ".join(failures) if failures else "passed at 1e-6"
+        return f"Certificate({verdict}; objective {self.objective:.6g}, gap {self.gap:.1e})"
+
     def __str__(self) -> str:
+        rows = self._rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _repr_html_(self) -> str:
+        return html_table("Certificate", self._rows())
+
+    def _rows(self) -> list[tuple[str, str]]:
         rows = [
             ("objective", f"{self.objective:.10g}"),
             ("objective of the rollout", f"{self.rollout_objective:.10g}"),
@@ -142,8 +156,7 @@ class Certificate:
             )
         failures = self.failures()
         rows.append(("verdict at 1e-6", "passed" if not failures else "; ".join(failures)))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return rows
 
     def _both(self, value: float) -> str:
         return f"{value:.2e}  (scaled {value / self.scale:.2e})"

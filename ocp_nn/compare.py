@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from . import checks
 from .certificate import certify
+from .display import brief
 from .ipopt import IpoptOptions, solve_ipopt
 from .nlp_solvers import SOLVERS, solve_nlp
 from .options import Options
@@ -122,6 +123,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     results: Mapping[tuple[str, str], Result]
+
+    __repr__ = brief
 
 
 _KINDS = {

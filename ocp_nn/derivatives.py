@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checks
+from .display import brief
 from .linearize import linearize_layer
 from .network import Dense, Layer, Network, Symbolic
 
@@ -64,6 +65,8 @@ class DerivativeReport:
     """All checks; true where every derivative is right, printable as a table."""
 
     checks: tuple[DerivativeCheck, ...]
+
+    __repr__ = brief
 
     @property
     def wrong(self) -> tuple[DerivativeCheck, ...]:

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from html import escape
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-__all__ = ["brief", "html_table"]
+__all__ = ["brief", "html_table", "names", "runs", "widths"]
 
 # Longest text of a field that is shown as it is.
 _LONGEST = 40
+# Most kinds of layers that are listed.
+_MOST = 6
 
 
 def brief(thing: Any) -> str:
     """The ``repr`` of a dataclass that holds arrays: its fields, arrays by shape and long sequences by length."""
     shown = ", ".join(f"{field.name}={_brief_value(getattr(thing, field.name))}" for field in fields(thing))
     return f"{type(thing).__name__}({shown})"
+
+
+def runs(words: Iterable[str]) -> str:
+    """Words in a row, with those that repeat counted: ``20 x tanh, identity``."""
+    counted = [(word, len(list(same))) for word, same in groupby(words)]
+    shown = [word if count == 1 else f"{count} x {word}" for word, count in counted]
+    return ", ".join(shown if len(shown) <= _MOST else [*shown[:_MOST], "..."])
+
+
+def widths(sizes: Sequence[object]) -> str:
+    """``10-20-20-1``; the middle of a long row is left out."""
+    shown = [str(size) for size in sizes]
+    return "-".join(shown if len(shown) <= 2 * _MOST else [*shown[:_MOST], "...", *shown[-2:]])
+
+
+def names(words: Sequence[str]) -> str:
+    """The first few, each cut where it is long."""
+    shown = [word if len(word) <= _LONGEST else f"{word[:_LONGEST]}..." for word in words[:_MOST]]
+    return ", ".join(shown if len(words) <= _MOST else [*shown, f"... ({len(words)})"])
 
 
 def _brief_value(value: Any) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import checks
 from .data import Dataset, Scaler, Split, random_split
+from .display import brief
 from .model import Model
 from .network import Network
 from .problem import TrainingProblem
@@ -43,6 +44,8 @@ class Experiment:
     network: Network
     x_scaler: Scaler
     y_scaler: Scaler
+
+    __repr__ = brief
 
     @classmethod
     def prepare(

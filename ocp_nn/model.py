@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import checks, display
 from .data.scaling import Scaler
 from .network import Network
 
@@ -66,6 +66,10 @@ class Model:
         put(self, "y_scaler", _checked_scaler("y_scaler", y_scaler, network.num_outputs))
         put(self, "features", _checked_names("features", features, network.num_inputs, "x"))
         put(self, "targets", _checked_names("targets", targets, network.num_outputs, "y"))
+
+    def __repr__(self) -> str:
+        inputs, outputs = (display.names(names) for names in (self.features, self.targets))
+        return f"Model({self.network!r}, {inputs} -> {outputs})"
 
     def predict(self, x: ArrayLike) -> Array:
         """Outputs for a batch in the data's own units: (N, inputs) -> (N, outputs).

@@ -26,7 +26,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from . import checks
+from . import checks, display
 from .activations import ACTIVATIONS, Activation, activation
 
 __all__ = ["Dense", "Layer", "Network", "Symbolic"]
@@ -276,6 +276,17 @@ class Network:
                 )
         object.__setattr__(self, "layers", wrapped)
 
+    def __repr__(self) -> str:
+        return f"Network({display.widths(self.sizes)}, {display.runs(_word(layer) for layer in self.layers)})"
+
+    def _repr_html_(self) -> str:
+        header = ("stage", "function", "inputs", "outputs", "controls")
+        rows = [
+            (k, _word(layer), layer.num_inputs, layer.num_outputs, layer.num_controls)
+            for k, layer in enumerate(self.layers)
+        ]
+        return display.html_table(f"Network, {self.num_controls:,} controls", rows, header)
+
     def __reduce__(self) -> tuple[type[Network], tuple[tuple[Layer, ...]]]:
         return Network, (self.layers,)
 
@@ -388,6 +399,12 @@ class Network:
     def _cuts(self) -> tuple[slice, ...]:
         ends = np.cumsum([0, *(layer.num_controls for layer in self.layers)]).tolist()
         return tuple(slice(start, end) for start, end in pairwise(ends))
+
+
+def _word(layer: Layer) -> str:
+    if isinstance(layer, Dense):
+        return f"{layer.activation}{' residual' if layer.residual else ''}"
+    return repr(layer.function.name())
 
 
 def _described_layer(kind: str, **arguments: Any) -> Layer:

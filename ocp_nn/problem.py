@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
-from . import checks
+from . import checks, display
 from .linearize import LinearStage, linearize_layer
 from .network import Dense, Network
 
@@ -58,6 +58,12 @@ class Trajectory:
     states: Arrays
     multipliers: Arrays | None = None
 
+    def __repr__(self) -> str:
+        samples = len(self.states[0]) if self.states else 0
+        widths = display.widths([*(x.shape[1] if x.ndim == 2 else x.shape for x in self.states)])
+        multipliers = "without" if self.multipliers is None else "with"
+        return f"Trajectory({len(self.controls)} stages, {samples} samples, states {widths}, {multipliers} multipliers)"
+
     def __post_init__(self) -> None:
         for name in _PARTS:
             arrays = getattr(self, name)
@@ -87,6 +93,8 @@ class Adjoints:
 
     costates: Arrays
     gradient: Arrays
+
+    __repr__ = display.brief
 
 
 class TrainingProblem:
@@ -120,6 +128,9 @@ class TrainingProblem:
         states = f"the hidden states of {len(self.x):,} samples, {hidden:,} each,"
         checks.check_memory(states, 8 * len(self.x) * hidden, "use fewer samples or narrower layers")
         self.weight_decay = float(weight_decay)
+
+    def __repr__(self) -> str:
+        return f"TrainingProblem({self.network!r}, {self.num_samples} samples, weight_decay={self.weight_decay:g})"
 
     @property
     def num_samples(self) -> int:

@@ -34,7 +34,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import checks
+from . import checks, display
 from .linearize import LinearStage
 from .network import Dense, Layer
 from .problem import PROBLEM, TrainingProblem, Trajectory
@@ -118,6 +118,20 @@ class NLP:
             if given != size:
                 return f"nlp.bounds[{name!r}] has {given} numbers where {size} are needed"
         return ""
+
+    def __repr__(self) -> str:
+        return (
+            f"NLP({self.transcription}, {self.num_variables} variables, {self.num_constraints} constraints, "
+            f"{self.training!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        header = ("block", "kind", "stage", "from", "to", "numbers")
+        blocks = [
+            (b.name, b.kind, b.stage, b.start, b.stop, b.stop - b.start) for b in (*self.variables, *self.constraints)
+        ]
+        title = f"{self.transcription}: {self.num_variables} variables, {self.num_constraints} constraints"
+        return display.html_table(title, blocks, header)
 
     @property
     def num_variables(self) -> int:

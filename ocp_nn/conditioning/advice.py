@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import checks
+from ..display import brief
 from ..initialise import can_fit_states, initialise
 from ..problem import PROBLEM, TrainingProblem
 from .layers import LayerMeasures, measure_layers
@@ -72,6 +73,8 @@ class Advice:
     measurements: tuple[Measurement, ...]
     layers: LayerMeasures
     trials: dict[tuple[str, str], Trial]
+
+    __repr__ = brief
 
 
 _KINDS = {"seed": checks.SEED, "steps": checks.integer(1), "seconds": checks.POSITIVE_OR_INFINITE}

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from .. import checks
+from ..display import brief
 from ..problem import PROBLEM, TrainingProblem, Trajectory
 from . import dense
 from .iterative import (
@@ -102,6 +103,8 @@ class Measurement:
     shooting: str
     penalty: float | None
     spectrum: Spectrum
+
+    __repr__ = brief
 
 
 def measure(

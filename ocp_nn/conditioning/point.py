@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..display import brief
 from ..forward_dp import Subproblem
 from ..forward_dp.sweeps import Batch
 from ..linearize import LinearStage
@@ -46,6 +47,8 @@ class LinearisedPoint:
     nodes: tuple[int, ...]
     weight_decay: float
     damping: float = 0.0
+
+    __repr__ = brief
 
     @property
     def num_samples(self) -> int:

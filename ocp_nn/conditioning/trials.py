@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..augmented_lagrangian import init, step, terminate
+from ..display import brief
 from ..ipopt import IpoptOptions, solve_ipopt
 from ..options import Options
 from ..problem import TrainingProblem, Trajectory
@@ -60,6 +61,8 @@ class Snapshot:
     trajectory: Trajectory
     penalty: float | None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
@@ -81,6 +84,8 @@ class Trial:
     status: str
     seconds: float
     snapshots: tuple[Snapshot, ...] = ()
+
+    __repr__ = brief
 
     @property
     def steps(self) -> int:

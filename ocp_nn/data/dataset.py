@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checks
+from .. import checks, display
 
 __all__ = ["DataError", "Dataset"]
 
@@ -54,6 +54,10 @@ class Dataset:
     units: str = ""
     source: str = ""
     truth: Array | None = None
+
+    def __repr__(self) -> str:
+        features, targets = display.names(self.feature_names), display.names(self.target_names)
+        return f"Dataset({self.name}, {self.num_samples} samples, {features} -> {targets})"
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "truth"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import checks
+from .. import checks, display
 
 __all__ = ["Scaler"]
 
@@ -31,6 +31,8 @@ class Scaler:
 
     mean: Array
     scale: Array
+
+    __repr__ = display.brief
 
     def __post_init__(self) -> None:
         for name in ("mean", "scale"):

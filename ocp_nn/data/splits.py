@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checks
+from .. import checks, display
 from .dataset import DataError
 
 __all__ = ["Split", "random_split", "standard_splits"]
@@ -26,6 +26,8 @@ class Split:
 
     train: Indices
     test: Indices
+
+    __repr__ = display.brief
 
 
 def random_split(num_samples: int, test_size: float = 0.1, seed: int = 0) -> Split:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..display import brief
 from ..linearize import LinearStage
 
 __all__ = ["Step", "Subproblem"]
@@ -59,6 +60,8 @@ class Subproblem:
     penalty: tuple[float, ...]
     weight_decay: float
     damping: float
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         inner = len(self.stages) - 1
@@ -186,3 +189,5 @@ class Step:
     multipliers: Arrays
     form: str
     reason: str
+
+    __repr__ = brief

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display import brief
 from ..experiment import Baseline, Experiment
 from ..persistence import save
 from ..reference import Confirmation
@@ -55,6 +56,8 @@ class Fit:
     linear: Baseline
     reference: Result | None = None
     confirmation: Confirmation | None = None
+
+    __repr__ = brief
 
     def errors(self, result: Result) -> dict[str, float]:
         """Training and test RMSE of a result's controls."""
