@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -294,11 +295,20 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
             warnings.warn(f"{result.status.value}: {message}", ConvergenceWarning, stacklevel=3)
 
 
+# What scikit-learn makes numbers of without a word; the rest it refuses in words that its own tests ask for.
+_CONVERTED = (str, bytes, int, float, np.generic, timedelta)
+
+
 def _refuse_what_becomes_numbers(name: str, values: Any) -> None:
-    """scikit-learn checks the rest, but takes masked entries, booleans and strings of numbers for data."""
-    is_array = isinstance(values, np.ndarray | list | tuple)
-    if isinstance(values, np.ma.MaskedArray) or (is_array and np.asarray(values).dtype.kind in "bUS"):
+    """Masked entries, booleans, strings of numbers, durations and integers beyond any float are no data."""
+    if not (isinstance(values, np.ndarray | list | tuple) or hasattr(values, "columns")):
+        return
+    try:
         checks.real_array(name, values)
+    except ValueError:
+        kinds = set(map(type, np.asarray(values, dtype=object).flat))
+        if all(issubclass(kind, _CONVERTED) and not issubclass(kind, complex) for kind in kinds):
+            raise
 
 
 def _start(problem: TrainingProblem, earlier: Result | None) -> tuple[Any, int]:

@@ -61,7 +61,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "truth"):
-            if getattr(self, name) is not None:
+            if name != "truth" or self.truth is not None:
                 object.__setattr__(self, name, _real(self.name, name, getattr(self, name)))
         if self.x.ndim != 2 or self.y.ndim != 2 or len(self.x) != len(self.y):
             raise DataError(

@@ -11,7 +11,8 @@ from ..checks import Kind
 
 __all__ = ["NAME"]
 
-# Words of C and C++ (code is compiled as either), and functions of the mathematics library that it includes.
+# Words of C and C++ (code is compiled as either), functions of the C library that compilers know, and the names inside
+# the generated functions.
 _TAKEN = frozenset(
     re.findall(
         r"\w+",
@@ -26,7 +27,11 @@ _TAKEN = frozenset(
     acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh drem erf erfc exp exp10 exp2 expm1 fabs fdim
     finite floor fma fmax fmin fmod frexp gamma hypot ilogb isinf isnan j0 j1 jn ldexp lgamma llrint llround log log10
     log1p log2 logb lrint lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint round scalb scalbln
-    scalbn signgam significand sin sincos sinh sqrt tan tanh tgamma trunc y0 y1 yn arg res iw w mem
+    scalbn signgam significand sin sincos sinh sqrt tan tanh tgamma trunc y0 y1 yn arg res iw w mem x y
+    abort abs atexit atof atoi atol calloc div exit fprintf fputc fputs free fwrite getenv isalnum isalpha isdigit
+    islower isspace isupper labs llabs malloc memchr memcmp memcpy memmove memset printf putchar puts qsort rand realloc
+    scanf snprintf sprintf sscanf strcat strchr strcmp strcpy strlen strncat strncmp strncpy strstr strtod strtol system
+    tolower toupper vprintf vsnprintf
     """,
     )
 )
@@ -39,6 +44,6 @@ def _names_a_function(name: Any) -> bool:
 
 NAME = Kind(
     "a C identifier of at most 63 letters, digits and single underscores that begins with a letter and is no word of "
-    "C, of its mathematics library or of CasADi",
+    "C, of its library or of CasADi",
     _names_a_function,
 )
