@@ -24,7 +24,8 @@ def load_model(path: Path) -> Model:
     """
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; 'ocp-nn fit DATASET --out {path}' leaves one")
+        what = "not a regular file" if file.exists() else "no such file"
+        raise FileNotFoundError(f"{file}: {what}; 'ocp-nn fit DATASET --out {path}' leaves one")
     model = load(file).model
     assert model is not None, "loaded results have a model"
     return model

@@ -101,6 +101,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         checks.check_all(_GRID, vars(self))
+        checks.check_weights([1, *[max(self.widths)] * max(self.depths), 1])
 
     def runs(self) -> list[Run]:
         """Largest networks first, so that the last ones to finish are short."""
