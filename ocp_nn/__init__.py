@@ -12,6 +12,7 @@ Public is what ``__all__`` names, and of the packages among these names what the
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from . import augmented_lagrangian, forward_dp
@@ -74,6 +75,18 @@ __all__ = [
     "solve_nlp",
     "transcribe",
 ]
+
+
+def _is_there(package: str) -> bool:
+    """Whether a package can be imported; looks for it, and imports nothing."""
+    try:
+        return find_spec(package) is not None
+    except ImportError:
+        return False
+
+
+if _is_there("sklearn"):
+    __all__ += ["OCPRegressor"]  # without its package, ``from ocp_nn import *`` gives the rest
 
 __version__ = "0.1.0"
 

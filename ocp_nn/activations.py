@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from .checks import check, one_of
+
 __all__ = ["ACTIVATIONS", "Activation", "activation"]
 
 Array = NDArray[np.float64]
@@ -122,7 +124,5 @@ def activation(name: str) -> Activation:
     ValueError
         For a name that is not in :data:`ACTIVATIONS`.
     """
-    try:
-        return ACTIVATIONS[name]
-    except KeyError:
-        raise ValueError(f"unknown activation {name!r}: expected one of {', '.join(ACTIVATIONS)}") from None
+    check("activation", name, one_of(ACTIVATIONS))
+    return ACTIVATIONS[name]

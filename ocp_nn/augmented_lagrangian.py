@@ -107,8 +107,7 @@ def init(
         if (sample := updates.sample_of(problem, options)) is not None:
             initial, sample_steps = _trained_on_sample(problem, sample, initial, options, deadline, observe)
     penalty = updates.first_penalty(problem, options)
-    trajectory = initial if isinstance(initial, Trajectory) else problem.rollout(initial)
-    problem.check(trajectory)
+    trajectory = problem.start(initial)
     multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
     lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
     point = lagrangian.at(trajectory.controls, trajectory.states)

@@ -25,8 +25,10 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
+from .display import html_table
 from .network import Dense
-from .problem import TrainingProblem, Trajectory
+from .problem import PROBLEM, TrainingProblem, Trajectory
 
 __all__ = ["Certificate", "LayerDefect", "certify"]
 
@@ -136,7 +138,20 @@ class Certificate:
         """
         return not self.failures(tolerance)
 
+    def __repr__(self) -> str:
+        failures = self.failures()
+        verdict = "; ".join(failures) if failures else f"passed at {self._at}"
+        return f"Certificate({verdict}; objective {self.objective:.6g}, gap {self.gap:.1e})"
+
     def __str__(self) -> str:
+        rows = self._rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _repr_html_(self) -> str:
+        return html_table("Certificate", self._rows())
+
+    def _rows(self) -> list[tuple[str, str]]:
         rows = [
             ("objective", f"{self.objective:.10g}"),
             ("objective of the rollout", f"{self.rollout_objective:.10g}"),
@@ -154,10 +169,12 @@ class Certificate:
                 ("reduced Hessian", f"eigenvalues {self.smallest_curvature:.2e} .. {self.largest_curvature:.2e}")
             )
         failures = self.failures()
-        at = f"{self.tolerance:g}".replace("e-0", "e-")
-        rows.append((f"verdict at {at}", "passed" if not failures else "; ".join(failures)))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        rows.append((f"verdict at {self._at}", "passed" if not failures else "; ".join(failures)))
+        return rows
+
+    @property
+    def _at(self) -> str:
+        return f"{self.tolerance:g}".replace("e-0", "e-")
 
     def _both(self, value: float) -> str:
         return f"{value:.2e}  (scaled {value / self.scale:.2e})"
@@ -187,6 +204,9 @@ def certify(
     ValueError
         If the trajectory does not have the problem's shapes.
     """
+    checks.check("problem", problem, PROBLEM)
+    checks.check("curvature", curvature, checks.BOOLEAN)
+    checks.check("tolerance", tolerance, checks.POSITIVE)
     problem.check(trajectory)
     with np.errstate(all="ignore"):  # NaN and infinity are for the verdict
         return _certify(problem, trajectory, curvature, tolerance)

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .atomic import atomic_write
 from .certificate import certify
+from .display import brief
 from .ipopt import IpoptOptions, solve_ipopt
 from .nlp_solvers import SOLVERS, solve_nlp
 from .options import Options
-from .problem import TrainingProblem, Trajectory
+from .problem import PROBLEM, TrainingProblem, Trajectory
 from .result import Result
 from .solver import solve
 from .transcription import NLP, multiple_shooting, single_shooting
@@ -124,6 +126,17 @@ class Comparison:
     rows: tuple[Row, ...]
     results: Mapping[tuple[str, str], Result]
 
+    __repr__ = brief
+
+
+_KINDS = {
+    "problem": PROBLEM,
+    "cross": checks.BOOLEAN,
+    "time_limit": checks.POSITIVE_OR_INFINITE,
+    "seed": checks.SEED,
+    "on_row": checks.optional(checks.CALLABLE),
+}
+
 
 def compare(
     problem: TrainingProblem,
@@ -160,9 +173,10 @@ def compare(
     ValueError
         For methods that do not exist.  A method that fails becomes a row that says so.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        raise ValueError(f"methods must be some of {', '.join(METHODS)}; received {unknown or 'none'}")
+    given = {"problem": problem, "cross": cross, "time_limit": time_limit, "seed": seed, "on_row": on_row}
+    checks.check_all(_KINDS, given)
+    known = f"a sequence of one or more of {', '.join(METHODS)}"
+    checks.check("methods", methods, checks.sequence(checks.one_of(METHODS), known, least=1))
     start = problem.network.init_controls(seed) if initial is None else initial
     rows: list[Row] = []
     results: dict[tuple[str, str], Result] = {}

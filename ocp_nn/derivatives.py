@@ -22,6 +22,8 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
+from .display import brief
 from .linearize import linearize_layer
 from .network import Dense, Layer, Network, Symbolic
 
@@ -64,6 +66,8 @@ class DerivativeReport:
 
     checks: tuple[DerivativeCheck, ...]
 
+    __repr__ = brief
+
     @property
     def wrong(self) -> tuple[DerivativeCheck, ...]:
         return tuple(check for check in self.checks if not check.correct)
@@ -78,6 +82,10 @@ class DerivativeReport:
             for c in self.checks
         ]
         return "\n".join([header, *lines])
+
+
+_NETWORK = checks.instance((Network, Dense, Symbolic, ca.Function), "an ocp_nn.Network, a layer or a casadi.Function")
+_KINDS = {"tolerance": checks.POSITIVE, "directions": checks.integer(1), "seed": checks.SEED}
 
 
 def check_derivatives(
@@ -110,22 +118,24 @@ def check_derivatives(
     ValueError
         If ``x`` or ``controls`` do not fit, or a layer's values are not finite there.
     """
+    checks.check("network", network, _NETWORK)
+    given = {"tolerance": tolerance, "directions": directions, "seed": seed}
+    checks.check_all(_KINDS, given)
     network = network if isinstance(network, Network) else Network([network])
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((5, network.num_inputs)) if x is None else np.ascontiguousarray(x, dtype=float)
+    x = rng.standard_normal((5, network.num_inputs)) if x is None else checks.table("x", x, network.num_inputs)
     if controls is None:
         controls = [u + 0.3 * rng.standard_normal(u.shape) for u in network.init_controls(seed)]
     controls = network.check_controls(controls)
-    network.predict(controls, x)  # refuses shapes that do not fit
-    checks: list[DerivativeCheck] = []
+    found: list[DerivativeCheck] = []
     for k, (layer, u) in enumerate(zip(network.layers, controls, strict=True)):
         measured: dict[str, list[tuple[float, float]]] = {}
         for _ in range(directions):
             for name, error, noise in _check_layer(k, layer, x, u, rng):
                 measured.setdefault(name, []).append((error, noise))
-        checks += [_judge(k, name, values, tolerance) for name, values in measured.items()]
+        found += [_judge(k, name, values, tolerance) for name, values in measured.items()]
         x = layer.forward(x, u)
-    return DerivativeReport(tuple(checks))
+    return DerivativeReport(tuple(found))
 
 
 def _judge(k: int, name: str, values: Sequence[tuple[float, float]], tolerance: float) -> DerivativeCheck:

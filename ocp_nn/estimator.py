@@ -15,8 +15,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ try:
 except ImportError as error:
     raise ImportError(f"OCPRegressor needs scikit-learn >= 1.6: pip install 'ocp-nn[ml]' ({error})") from error
 
+from . import checks
+from .activations import ACTIVATIONS
 from .certificate import Certificate
 from .data import Scaler, random_split
 from .experiment import rmse
@@ -49,6 +51,22 @@ Array = NDArray[np.float64]
 
 # A validation error must fall by this fraction to count as better.
 _EARLY_GAIN = 1e-4
+
+_KINDS = {
+    "hidden_layer_sizes": checks.either(checks.WIDTH, checks.WIDTHS),
+    "activation": checks.one_of(ACTIVATIONS),
+    "residual": checks.BOOLEAN,
+    "weight_decay": checks.either(checks.NON_NEGATIVE, checks.text("auto")),
+    "shooting": checks.either(checks.text("multiple", "single"), checks.NODES),
+    "tol": checks.POSITIVE,
+    "max_iter": checks.integer(1),
+    "time_limit": checks.POSITIVE_OR_INFINITE,
+    "n_restarts": checks.integer(1),
+    "warm_start": checks.BOOLEAN,
+    "early_stopping": checks.BOOLEAN,
+    "validation_fraction": checks.SHARE,
+    "n_iter_no_change": checks.integer(1),
+}
 
 
 class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
@@ -168,7 +186,9 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         OverfittingWarning
             If a weight decay that was given lets the network reproduce its targets, noise included.
         """
-        self._check_parameters()
+        checks.check_all(_KINDS, self.get_params(deep=False))
+        _refuse_what_becomes_numbers("X", X)
+        _refuse_what_becomes_numbers("y", y)
         with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn adds the values up to see if they are finite
             table, y = validate_data(
                 self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
@@ -196,6 +216,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
     def predict(self, X: ArrayLike) -> Array:
         """Predictions in the targets' own units, of the shape of the y that was fitted."""
         check_is_fitted(self)
+        _refuse_what_becomes_numbers("X", X)
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(self, X, dtype=np.float64, reset=False)
         predicted = self.result_.predict(X)
@@ -209,16 +230,6 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         return float(r2_score(*scaled, sample_weight=sample_weight))
 
     # --- parameters
-
-    def _check_parameters(self) -> None:
-        for name in ("max_iter", "n_restarts", "n_iter_no_change"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | np.integer) and value >= 1):
-                raise ValueError(f"{name} must be an integer >= 1, received {value!r}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1, received {self.validation_fraction!r}")
-        if not (self.weight_decay == "auto" or isinstance(self.weight_decay, Real)):
-            raise ValueError(f"weight_decay must be a number >= 0 or 'auto', received {self.weight_decay!r}")
 
     def _widths(self) -> tuple[int, ...]:
         return tuple(int(width) for width in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)))
@@ -316,6 +327,22 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
             return ()
         note = interpolation_note(result.problem, result.trajectory.controls)
         return (note,) if note else ()
+
+
+# What scikit-learn makes numbers of without a word; the rest it refuses in words that its own tests ask for.
+_CONVERTED = (str, bytes, int, float, np.generic, timedelta)
+
+
+def _refuse_what_becomes_numbers(name: str, values: Any) -> None:
+    """Masked entries, booleans, strings of numbers, durations and integers beyond any float are no data."""
+    if not (isinstance(values, np.ndarray | list | tuple) or hasattr(values, "columns")):
+        return
+    try:
+        checks.real_array(name, values)
+    except ValueError:
+        kinds = set(map(type, np.asarray(values, dtype=object).flat))
+        if all(issubclass(kind, _CONVERTED) and not issubclass(kind, complex) for kind in kinds):
+            raise
 
 
 def _start(problem: TrainingProblem, earlier: Result | None) -> tuple[Any, int]:

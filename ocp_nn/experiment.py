@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .data import Dataset, Scaler, Split, random_split
+from .display import brief
 from .model import Model, column_range
 from .network import Network
 from .problem import TrainingProblem
@@ -43,6 +45,8 @@ class Experiment:
     x_scaler: Scaler
     y_scaler: Scaler
 
+    __repr__ = brief
+
     @classmethod
     def prepare(
         cls,
@@ -63,6 +67,8 @@ class Experiment:
         ValueError
             For an unknown activation, non-positive widths, or test inputs that standard units cannot express.
         """
+        checks.check("dataset", dataset, checks.instance(Dataset, "an ocp_nn.Dataset"))
+        checks.check("hidden", hidden, checks.WIDTHS)
         network = Network.mlp([dataset.num_features, *hidden, dataset.num_targets], activation=activation)
         split = random_split(dataset.num_samples, test_size, seed) if split is None else split
         scalers = Scaler.fit(dataset.x[split.train]), Scaler.fit(dataset.y[split.train])
@@ -108,8 +114,7 @@ class Experiment:
         return rmse(self.predicted(controls, part), self.measured(part))
 
     def _rows(self, part: str) -> NDArray[np.intp]:
-        if part not in ("train", "test"):
-            raise ValueError(f"part must be 'train' or 'test', received {part!r}")
+        checks.check("part", part, checks.text("train", "test"))
         return self.split.train if part == "train" else self.split.test
 
 

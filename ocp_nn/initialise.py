@@ -20,9 +20,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .floating import overflow_is_a_value
 from .network import Dense, Network
-from .problem import TrainingProblem
+from .problem import PROBLEM, TrainingProblem
 
 __all__ = ["INITIALISATIONS", "initialise", "signal_ratio"]
 
@@ -67,8 +68,8 @@ def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) ->
     ValueError
         For an unknown method, or ``"states"`` for a network with symbolic stages.
     """
-    if method not in INITIALISATIONS:
-        raise ValueError(f"unknown initialisation {method!r}: expected one of {', '.join(INITIALISATIONS)}")
+    checks.check("problem", problem, PROBLEM)
+    checks.check("initialisation", method, checks.one_of(INITIALISATIONS))
     network = problem.network
     standard = network.init_controls(seed)
     if method == "auto":

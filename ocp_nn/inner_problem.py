@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .display import brief
 from .forward_dp import Step, Subproblem
 from .problem import TrainingProblem, Trajectory
 
@@ -50,6 +51,8 @@ class Point:
     defects: Arrays
     objective: float
     value: float
+
+    __repr__ = brief
 
     @property
     def max_defect(self) -> float:

@@ -26,6 +26,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .blas import limited_blas
 from .lagrangian import LagrangianHessian
 from .model import Model, column_range
@@ -42,6 +43,19 @@ HESSIANS = ("exact", "gauss-newton", "limited-memory")
 
 # IPOPT knows these; all but the first two need libraries that are not in CasADi's wheel.
 LINEAR_SOLVERS = ("mumps", "spral", "ma27", "ma57", "ma77", "ma86", "ma97", "pardiso", "custom")
+
+# IPOPT counts in 32 bits.
+_MOST_ITERATIONS = 2**31 - 1
+
+_KINDS = {
+    "hessian": checks.one_of(HESSIANS),
+    "tolerance": checks.POSITIVE,
+    "max_iterations": checks.integer(0, _MOST_ITERATIONS),
+    "time_limit": checks.POSITIVE_OR_INFINITE,
+    "linear_solver": checks.one_of(LINEAR_SOLVERS),
+    "mumps_pivot_order": checks.integer(0, 7),
+    "ipopt": checks.MAPPING,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +95,9 @@ class IpoptOptions:
     ipopt: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        if self.hessian not in HESSIANS:
-            raise ValueError(f"hessian must be one of {', '.join(HESSIANS)}, received {self.hessian!r}")
-        if not self.tolerance > 0:
-            raise ValueError(f"tolerance must be positive, received {self.tolerance!r}")
-        if not self.time_limit > 0:
-            raise ValueError(f"time_limit must be positive, received {self.time_limit!r}")
-        if self.max_iterations < 0:
-            raise ValueError(f"max_iterations must be >= 0, received {self.max_iterations!r}")
+        checks.check_all(_KINDS, vars(self))
         linear_solver = self.ipopt.get("linear_solver", self.linear_solver)
-        if linear_solver not in LINEAR_SOLVERS:
-            raise ValueError(f"linear_solver must be one of {', '.join(LINEAR_SOLVERS)}, received {linear_solver!r}")
+        checks.check("linear_solver", linear_solver, _KINDS["linear_solver"])
         if linear_solver == "ma97":
             raise ValueError(
                 "linear_solver 'ma97' ends the process where its library is missing: use 'mumps' or 'spral'"
@@ -142,10 +148,13 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
     Raises
     ------
     ValueError
-        For options IPOPT does not know, or a linear solver this installation does not have.
+        For options IPOPT does not know, a linear solver this installation does not have, or a program that was changed
+        after its transcription.
     KeyboardInterrupt
         When Ctrl-C was pressed during the solve.
     """
+    nlp_of_ours("solve_ipopt", nlp)
+    checks.check("options", options, _OPTIONS)
     options = IpoptOptions() if options is None else options
     began = time.perf_counter()
     start = starting_point(nlp, initial)
@@ -169,11 +178,26 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
         return _result(nlp, solution, stats, watch, options, time.perf_counter() - began)
 
 
+_NLP = checks.instance(NLP, "an ocp_nn.NLP (single_shooting, multiple_shooting or transcribe makes one)")
+_OPTIONS = checks.optional(checks.instance(IpoptOptions, "an ocp_nn.IpoptOptions"))
+
+
+def nlp_of_ours(solver: str, nlp: NLP) -> None:
+    """Raise ``ValueError`` unless this is a program as it was transcribed: Hessian, layout and result are for that."""
+    checks.check("nlp", nlp, _NLP)
+    changed = nlp.changes()
+    if changed:
+        raise ValueError(
+            f"{solver} solves programs as they were transcribed, but {changed}: give a program of your own to "
+            "casadi.nlpsol, with nlp.bounds, nlp.pack and nlp.unpack"
+        )
+
+
 def starting_point(nlp: NLP, initial: Initial) -> Trajectory:
     """What ``initial`` stands for."""
     if initial is None:
         return nlp.guess()
-    return initial if isinstance(initial, Trajectory) else nlp.training.rollout(initial)
+    return nlp.training.start(initial)
 
 
 class IterationWatch(ca.Callback):  # type: ignore[misc]

@@ -25,6 +25,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .display import brief
 from .network import Dense, Layer, Symbolic
 
 __all__ = ["STRIP", "DenseStage", "GenericStage", "LinearStage", "linearize_layer"]
@@ -125,6 +126,8 @@ class DenseStage:
     x: Array
     u: Array
     value: Array
+
+    __repr__ = brief
 
     @property
     def num_samples(self) -> int:
@@ -270,6 +273,8 @@ class GenericStage:
     u: Array
     A: Array
     B: Array
+
+    __repr__ = brief
 
     @property
     def num_samples(self) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import checks, display
 from .data.scaling import Scaler
 from .network import Network
 
@@ -77,6 +78,7 @@ class Model:
         features: Sequence[str] = (),
         targets: Sequence[str] = (),
     ) -> None:
+        checks.check("network", network, checks.instance(Network, "an ocp_nn.Network"))
         put = object.__setattr__
         put(self, "network", network)
         put(self, "controls", network.check_controls(controls))
@@ -85,6 +87,10 @@ class Model:
         put(self, "x_range", _checked_range(x_range, network.num_inputs))
         put(self, "features", _checked_names("features", features, network.num_inputs, "x"))
         put(self, "targets", _checked_names("targets", targets, network.num_outputs, "y"))
+
+    def __repr__(self) -> str:
+        inputs, outputs = (display.names(names) for names in (self.features, self.targets))
+        return f"Model({self.network!r}, {inputs} -> {outputs})"
 
     def predict(self, x: ArrayLike) -> Array:
         """Outputs for a batch in the data's own units: (N, inputs) -> (N, outputs).
@@ -97,14 +103,14 @@ class Model:
         Raises
         ------
         ValueError
-            If x is not of shape (N, inputs), or so large that the prediction is no finite number.
+            If x is not of shape (N, inputs), or not of finite real numbers, or the prediction is no finite number.
         """
-        x = np.asarray(x, dtype=float)
+        x = checks.table("x", x, self.network.num_inputs)
         predicted = self.outputs(x)
         if not hasattr(self, "_has_warned") and (sentence := self.extrapolation(x)):
             warnings.warn(sentence, ExtrapolationWarning, stacklevel=2)
             object.__setattr__(self, "_has_warned", True)
-        _check_finite(x, predicted)
+        _check_finite(predicted)
         return predicted
 
     def outputs(self, x: ArrayLike) -> Array:
@@ -116,7 +122,7 @@ class Model:
         """A sentence on the rows of x, (N, inputs), far outside the training data; empty where there are none."""
         if self.x_range is None:
             return ""
-        x, (low, high) = np.asarray(x, dtype=float), self.x_range
+        x, (low, high) = checks.table("x", x, self.network.num_inputs), self.x_range
         with np.errstate(over="ignore", invalid="ignore"):
             margin = FAR * (high - low) + _ROUNDING * np.maximum(np.abs(low), np.abs(high))
             beyond = np.maximum(low - x, x - high) / np.maximum(margin, np.finfo(float).tiny)
@@ -131,8 +137,8 @@ class Model:
         )
 
 
-def _check_finite(x: Array, predicted: Array) -> None:
-    lost = np.isfinite(x).all(axis=1) & ~np.isfinite(predicted).all(axis=1)
+def _check_finite(predicted: Array) -> None:
+    lost = ~np.isfinite(predicted).all(axis=1)
     if lost.any():
         raise ValueError(
             f"the prediction for sample {int(lost.argmax()) + 1} is no finite number: its inputs lie too far outside "
@@ -148,6 +154,7 @@ def column_range(table: Array) -> Array:
 def _checked_scaler(name: str, scaler: Scaler | None, columns: int) -> Scaler:
     if scaler is None:
         return Scaler(np.zeros(columns), np.ones(columns))
+    checks.check(name, scaler, checks.instance(Scaler, "an ocp_nn.data.Scaler or None"))
     if np.shape(scaler.mean) != (columns,) or np.shape(scaler.scale) != (columns,):
         raise ValueError(f"{name} must scale {columns} column(s), received {np.shape(scaler.mean)}")
     return scaler
@@ -165,6 +172,7 @@ def _checked_range(x_range: ArrayLike | None, columns: int) -> Array | None:
 
 
 def _checked_names(what: str, names: Sequence[str], columns: int, stem: str) -> tuple[str, ...]:
+    checks.check(what, names, checks.sequence(checks.instance(str, "a name"), "a sequence of names"))
     names = tuple(str(name) for name in names) or tuple(f"{stem}{j}" for j in range(columns))
     if len(names) != columns:
         raise ValueError(f"{what}: expected {columns} name(s), received {len(names)}")

@@ -26,12 +26,20 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from .activations import Activation, activation
+from . import checks, display
+from .activations import ACTIVATIONS, Activation, activation
 from .batch import BatchEvaluator
 
 __all__ = ["Dense", "Layer", "Network", "Symbolic"]
 
 Array = NDArray[np.float64]
+
+_DENSE = {
+    "num_inputs": checks.WIDTH,
+    "num_outputs": checks.WIDTH,
+    "activation": checks.one_of(ACTIVATIONS),
+    "residual": checks.BOOLEAN,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +60,10 @@ class Dense:
     function: ca.Function = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if min(self.num_inputs, self.num_outputs) < 1:
-            raise ValueError(f"layer widths must be positive, got {self.num_inputs} -> {self.num_outputs}")
+        checks.check_all(_DENSE, vars(self))
+        for name, plain in (("num_inputs", int), ("num_outputs", int), ("residual", bool)):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        checks.check_weights([self.num_inputs, self.num_outputs])
         if self.residual and self.num_inputs != self.num_outputs:
             raise ValueError(
                 f"a skip connection needs equal widths, got {self.num_inputs} -> {self.num_outputs}; "
@@ -236,6 +246,17 @@ class Network:
                 )
         object.__setattr__(self, "layers", wrapped)
 
+    def __repr__(self) -> str:
+        return f"Network({display.widths(self.sizes)}, {display.runs(_word(layer) for layer in self.layers)})"
+
+    def _repr_html_(self) -> str:
+        header = ("stage", "function", "inputs", "outputs", "controls")
+        rows = [
+            (k, _word(layer), layer.num_inputs, layer.num_outputs, layer.num_controls)
+            for k, layer in enumerate(self.layers)
+        ]
+        return display.html_table(f"Network, {self.num_controls:,} controls", rows, header)
+
     def __reduce__(self) -> tuple[type[Network], tuple[tuple[Layer, ...]]]:
         return Network, (self.layers,)
 
@@ -266,9 +287,9 @@ class Network:
         ValueError
             For fewer than two sizes, widths below one or an unknown activation.
         """
-        sizes = [int(n) for n in sizes]
-        if len(sizes) < 2:
-            raise ValueError(f"sizes needs at least inputs and outputs, got {sizes}")
+        checks.check("sizes", sizes, checks.SIZES)
+        checks.check("residual", residual, checks.BOOLEAN)
+        checks.check_weights(sizes)
         *hidden, last = list(pairwise(sizes))
         return cls(
             [Dense(n, m, activation, residual and n == m) for n, m in hidden] + [Dense(last[0], last[1], "identity")]
@@ -311,6 +332,7 @@ class Network:
 
     def init_controls(self, seed: int = 0) -> tuple[Array, ...]:
         """Standard weights: W ~ N(0, 1) / sqrt(n_in) and b = 0; 0.1 N(0, 1) for the control of a symbolic stage."""
+        checks.check("seed", seed, checks.SEED)
         rng = np.random.default_rng(seed)
         return tuple(_init_layer(layer, rng) for layer in self.layers)
 
@@ -320,12 +342,10 @@ class Network:
         Raises
         ------
         ValueError
-            If the controls or the inputs do not have the network's shapes.
+            If the controls or the inputs do not have the network's shapes, or x is not of finite real numbers.
         """
         controls = self.check_controls(controls)
-        x = np.ascontiguousarray(x, dtype=float)
-        if x.ndim != 2 or x.shape[1] != self.num_inputs:
-            raise ValueError(f"expected inputs of shape (N, {self.num_inputs}), received {x.shape}")
+        x = checks.table("x", x, self.num_inputs)
         for layer, u in zip(self.layers, controls, strict=True):
             x = layer.forward(x, u)
         return x
@@ -336,9 +356,10 @@ class Network:
         Raises
         ------
         ValueError
-            If their number or a length is not the network's.
+            If their number or a length is not the network's, or they are not of real numbers.
         """
-        vectors = tuple(np.ascontiguousarray(u, dtype=float) for u in controls)
+        checks.check("controls", controls, checks.ARRAYS)
+        vectors = tuple([np.ascontiguousarray(checks.real_array(f"controls[{k}]", u)) for k, u in enumerate(controls)])
         expected = [(layer.num_controls,) for layer in self.layers]
         received = [u.shape for u in vectors]
         if received != expected:
@@ -353,6 +374,12 @@ class Network:
     def _cuts(self) -> tuple[slice, ...]:
         ends = np.cumsum([0, *(layer.num_controls for layer in self.layers)]).tolist()
         return tuple(slice(start, end) for start, end in pairwise(ends))
+
+
+def _word(layer: Layer) -> str:
+    if isinstance(layer, Dense):
+        return f"{layer.activation}{' residual' if layer.residual else ''}"
+    return repr(layer.function.name())
 
 
 def _described_layer(kind: str, **arguments: Any) -> Layer:

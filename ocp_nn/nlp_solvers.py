@@ -34,8 +34,9 @@ from typing import Any, Literal
 import casadi as ca
 import numpy as np
 
+from . import checks
 from .blas import limited_blas
-from .ipopt import Initial, make_result, starting_point
+from .ipopt import Initial, make_result, nlp_of_ours, starting_point
 from .lagrangian import LagrangianHessian
 from .problem import Trajectory
 from .result import Record, Result, Status
@@ -74,6 +75,8 @@ SOLVERS: dict[str, _Plugin] = {
     "uno": _Plugin(hessian="casadi", settings={"uno": {"logger": "SILENT"}}),
 }
 
+_HESSIAN = checks.optional(checks.one_of(("casadi", "exact", "gauss-newton")))
+
 
 def solve_nlp(
     nlp: NLP,
@@ -108,6 +111,9 @@ def solve_nlp(
         For a solver that is unknown or not installed, a Hessian it does not take, or options it refuses.
     """
     plugin = _look_up(solver)
+    nlp_of_ours("solve_nlp", nlp)
+    checks.check("hessian", hessian, _HESSIAN)
+    checks.check("options", options, checks.optional(checks.MAPPING))
     kind = plugin.default if hessian is None else hessian
     if kind != "casadi" and plugin.hessian == "casadi":
         raise ValueError(f"{solver} takes no Hessian from outside: expected hessian='casadi', received {kind!r}")
@@ -132,8 +138,7 @@ def solve_nlp(
 
 
 def _look_up(solver: str) -> _Plugin:
-    if solver not in SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(SOLVERS)} (or use solve_ipopt), received {solver!r}")
+    checks.check("solver", solver, checks.one_of(SOLVERS))
     if not ca.has_nlpsol(solver):
         raise ValueError(f"CasADi's plugin {solver!r} is not part of this installation (casadi {ca.__version__})")
     return SOLVERS[solver]

@@ -7,13 +7,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import checks
+from .checks import Kind, either, integer, one_of, text
 from .forward_dp import FORMS
 from .initialise import INITIALISATIONS
 
-__all__ = ["Options"]
+__all__ = ["OPTIONS", "Options"]
 
 INNER_ACCURACIES = ("steps", "relative", "absolute")
 GLOBALISATIONS = ("levenberg-marquardt", "armijo")
+
+_PENALTIES = checks.sequence(checks.POSITIVE_OR_INFINITE, "a sequence of such numbers")
+
+_KINDS: dict[str, Kind] = {
+    "seed": checks.SEED,
+    "initialisation": one_of(INITIALISATIONS),
+    "shooting": either(text("multiple", "single"), checks.NODES),
+    "tolerance": checks.POSITIVE,
+    "inner_accuracy": one_of(INNER_ACCURACIES),
+    "inner_tolerance": checks.POSITIVE,
+    "inner_decay": checks.POSITIVE,
+    "max_inner": integer(1),
+    "max_steps": integer(0),
+    "max_outer": integer(0),
+    "time_limit": checks.POSITIVE_OR_INFINITE,
+    "penalty": either(text("auto"), checks.POSITIVE_OR_INFINITE, _PENALTIES),
+    "penalty_growth": checks.number(above=1),
+    "violation_reduction": checks.NON_NEGATIVE,
+    "max_penalty": checks.POSITIVE_OR_INFINITE,
+    "multiplier_bound": checks.POSITIVE_OR_INFINITE,
+    "damping": checks.POSITIVE,
+    "acceleration": checks.BOOLEAN,
+    "globalisation": one_of(GLOBALISATIONS),
+    "sample_start": checks.BOOLEAN,
+    "second_order": checks.BOOLEAN,
+    "max_restarts": integer(0),
+    "form": one_of(("auto", *FORMS)),
+    "max_memory": checks.POSITIVE_OR_INFINITE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,27 +134,7 @@ class Options:
     max_memory: float = 4 * 2**30
 
     def __post_init__(self) -> None:
-        _one_of("initialisation", self.initialisation, INITIALISATIONS)
-        _one_of("inner_accuracy", self.inner_accuracy, INNER_ACCURACIES)
-        _one_of("globalisation", self.globalisation, GLOBALISATIONS)
-        _one_of("form", self.form, ("auto", *FORMS))
-        if isinstance(self.shooting, str):
-            _one_of("shooting", self.shooting, ("multiple", "single"))
-        if isinstance(self.penalty, str):
-            _one_of("penalty", self.penalty, ("auto",))
-        elif not np.all(np.asarray(self.penalty, dtype=float) > 0):
-            raise ValueError(f"penalty must be positive, received {self.penalty!r}")
-        _above("penalty_growth", self.penalty_growth, 1.0)
-        for name in ("tolerance", "inner_tolerance", "inner_decay", "damping", "time_limit", "multiplier_bound"):
-            _above(name, getattr(self, name), 0.0)
-        for name in ("max_penalty", "max_memory"):
-            _above(name, getattr(self, name), 0.0)
-        for name, least in (("max_inner", 1), ("max_steps", 0), ("max_outer", 0), ("max_restarts", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not (isinstance(value, int | np.integer) and value >= least):
-                raise ValueError(f"{name} must be an integer >= {least}, received {value!r}")
-        if not self.violation_reduction >= 0:
-            raise ValueError(f"violation_reduction must be >= 0, received {self.violation_reduction!r}")
+        checks.check_all(_KINDS, vars(self))
 
     def nodes(self, num_stages: int) -> frozenset[int]:
         """Which of 1..K-1 are nodes: their states are variables.
@@ -135,17 +146,10 @@ class Options:
         """
         if isinstance(self.shooting, str):
             return frozenset(range(1, num_stages) if self.shooting == "multiple" else ())
-        nodes = frozenset(int(k) for k in self.shooting)
+        nodes = frozenset(int(k) for k in self.shooting)  # of NumPy's kind, maybe
         if not nodes <= set(range(1, num_stages)):
             raise ValueError(f"shooting nodes must lie in 1..{num_stages - 1}, received {sorted(nodes)}")
         return nodes
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(allowed)}")
-
-
-def _above(name: str, value: float, bound: float) -> None:
-    if not value > bound:
-        raise ValueError(f"{name} must be > {bound:g}, received {value!r}")
+OPTIONS = checks.optional(checks.instance(Options, "an ocp_nn.Options"))

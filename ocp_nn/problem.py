@@ -24,14 +24,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
+from . import checks, display
 from .linearize import LinearStage, linearize_layer
 from .network import Dense, Network
 from .straight_line import StraightLine
 
-__all__ = ["Adjoints", "TrainingProblem", "Trajectory"]
+__all__ = ["PROBLEM", "Adjoints", "TrainingProblem", "Trajectory"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
+
+_PARTS = ("controls", "states", "multipliers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +49,36 @@ class Trajectory:
         x_k, of shape (N, n_k); ``states[0]`` is the input.
     multipliers : tuple of K arrays, or None
         lambda_k, the costate of ``states[k]`` and of its shape; ``multipliers[0]`` is the costate of the input.
+
+    Raises
+    ------
+    ValueError
+        For anything but arrays of real numbers.  NaN and infinity can be looked at and certified, not started from.
     """
 
     controls: Arrays
     states: Arrays
     multipliers: Arrays | None = None
+
+    def __repr__(self) -> str:
+        samples = len(self.states[0]) if self.states else 0
+        widths = display.widths([*(x.shape[1] if x.ndim == 2 else x.shape for x in self.states)])
+        multipliers = "without" if self.multipliers is None else "with"
+        return f"Trajectory({len(self.controls)} stages, {samples} samples, states {widths}, {multipliers} multipliers)"
+
+    def __post_init__(self) -> None:
+        for name in _PARTS:
+            arrays = getattr(self, name)
+            if arrays is not None or name != "multipliers":
+                checks.check(name, arrays, checks.ARRAYS)
+                real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(arrays)])
+                object.__setattr__(self, name, real)
+
+    def check_finite(self) -> None:
+        """Raise ``ValueError``, saying where, for NaN or infinity in states or multipliers."""
+        for name in ("states", "multipliers"):
+            for k, array in enumerate(getattr(self, name) or ()):
+                checks.check_finite(f"{name}[{k}]", array)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +96,8 @@ class Adjoints:
     costates: Arrays
     gradient: Arrays
 
+    __repr__ = display.brief
+
 
 class TrainingProblem:
     """Training data, a network and a weight decay.
@@ -84,20 +114,27 @@ class TrainingProblem:
     Raises
     ------
     ValueError
-        For shapes that do not fit the network, empty or non-finite data, data whose sum of squares overflows, targets
-        whose sum of squares underflows, or a negative weight decay.
+        For shapes that do not fit the network, data that are not finite real numbers or too large for a trajectory
+        to fit into memory, data whose sum of squares overflows, targets whose sum of squares underflows, or a negative
+        weight decay.
     """
 
     def __init__(self, network: Network, x: ArrayLike, y: ArrayLike, weight_decay: float = 1e-3) -> None:
+        checks.check("network", network, checks.instance(Network, "an ocp_nn.Network"))
+        checks.check("weight_decay", weight_decay, checks.NON_NEGATIVE)
         self.network = network
-        self.x = _table("x", x, network.num_inputs)
-        self.y = _table("y", y, network.num_outputs)
+        self.x = _samples("x", x, network.num_inputs)
+        self.y = _samples("y", y, network.num_outputs)
         _check_squares(self.x, self.y)
         if len(self.x) != len(self.y):
             raise ValueError(f"x and y need as many rows as each other, received {len(self.x)} and {len(self.y)}")
-        if not (isinstance(weight_decay, int | float | np.number) and 0 <= weight_decay < np.inf):
-            raise ValueError(f"weight_decay must be a finite number >= 0, received {weight_decay!r}")
+        hidden = sum(network.sizes[1:-1])
+        states = f"the hidden states of {len(self.x):,} samples, {hidden:,} each,"
+        checks.check_memory(states, 8 * len(self.x) * hidden, "use fewer samples or narrower layers")
         self.weight_decay = float(weight_decay)
+
+    def __repr__(self) -> str:
+        return f"TrainingProblem({self.network!r}, {self.num_samples} samples, weight_decay={self.weight_decay:g})"
 
     @property
     def num_samples(self) -> int:
@@ -125,6 +162,21 @@ class TrainingProblem:
         for layer, u in zip(self.network.layers[:-1], controls[:-1], strict=True):
             states.append(layer.forward(states[-1], u))
         return Trajectory(controls, tuple(states), multipliers)
+
+    def start(self, initial: Trajectory | Sequence[Array]) -> Trajectory:
+        """A point to start from: a trajectory as it is, or the rollout of controls.
+
+        Raises
+        ------
+        ValueError
+            For shapes that are not the problem's, or states and multipliers that are not finite; for controls that are
+            not, a solve has a status.
+        """
+        if not isinstance(initial, Trajectory):
+            return self.rollout(initial)
+        self.check(initial)
+        initial.check_finite()
+        return initial
 
     def outputs(self, trajectory: Trajectory) -> Arrays:
         """f_k(x_k, u_k) of every stage k = 0..K-1 at the trajectory's own states."""
@@ -203,6 +255,7 @@ class TrainingProblem:
 
     def check(self, trajectory: Trajectory) -> None:
         """Raise ``ValueError`` unless the trajectory has this problem's shapes."""
+        checks.check("trajectory", trajectory, _TRAJECTORY)
         self.network.check_controls(trajectory.controls)
         expected = [(self.num_samples, n) for n in self.network.sizes[:-1]]
         for name, arrays in (("states", trajectory.states), ("multipliers", trajectory.multipliers)):
@@ -210,17 +263,14 @@ class TrainingProblem:
                 raise ValueError(f"expected {name} of shapes {expected}, received {[np.shape(a) for a in arrays]}")
 
 
-def _table(name: str, values: ArrayLike, columns: int) -> Array:
-    table = np.ascontiguousarray(values, dtype=float)
-    if table.ndim == 1 and columns == 1:
-        table = table[:, None]
-    if table.ndim != 2 or table.shape[1] != columns:
-        raise ValueError(f"{name} must have shape (N, {columns}) with one row a sample, received {np.shape(values)}")
+PROBLEM = checks.instance(TrainingProblem, "an ocp_nn.TrainingProblem")
+_TRAJECTORY = checks.instance(Trajectory, "an ocp_nn.Trajectory")
+
+
+def _samples(name: str, values: ArrayLike, columns: int) -> Array:
+    table = checks.table(name, values, columns)
     if len(table) == 0:
         raise ValueError(f"{name} has no rows: at least one sample is needed")
-    if not np.isfinite(table).all():
-        row, column = np.argwhere(~np.isfinite(table))[0]
-        raise ValueError(f"{name} must be finite, received {table[row, column]} in row {row}, column {column}")
     return table
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .display import brief
 from .ipopt import IpoptOptions, solve_ipopt
 from .problem import TrainingProblem
 from .result import Result, Status
@@ -45,6 +46,8 @@ class Confirmation:
     confirmed: bool
     relative_change: float
     result: Result
+
+    __repr__ = brief
 
 
 def cold_start(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float = np.inf) -> Result:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .blas import limited_blas
 from .certificate import Certificate, certify
+from .display import html_table
 from .model import Model
 from .options import Options
 from .problem import TrainingProblem, Trajectory
@@ -181,6 +182,27 @@ class Result:
     model: Model | None = None
     options: Options | None = None
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        work = ", ".join(f"{number} {name}" for name, number in self.counts.items() if number)
+        return (
+            f"Result({self.status.value} by {self.solver}, objective {self.objective:.6g}, max_defect "
+            f"{self.max_defect:.1e}, stationarity {self.stationarity:.1e}, {work}, {self.seconds:.2f} s)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("status", self.status.value),
+            ("message", self.message),
+            ("problem", self.problem),
+            ("objective", f"{self.objective:.10g}"),
+            ("objective of the rollout", f"{self.rollout_objective:.10g}"),
+            ("largest defect", f"{self.max_defect:.2e}"),
+            ("stationarity", f"{self.stationarity:.2e}"),
+            ("work", ", ".join(f"{name} {number}" for name, number in self.counts.items())),
+            ("seconds", f"{self.seconds:.2f}"),
+        ]
+        return html_table(f"Result of {self.solver}", rows)
 
     @property
     def success(self) -> bool:

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import checks
 from .data import Split, random_split
 from .network import Network
-from .options import Options
+from .options import OPTIONS, Options
 from .problem import TrainingProblem
 from .solver import solve
 
@@ -51,6 +52,8 @@ AS_GOOD = 1.02
 
 # The search ends after this many candidates in a row whose error exceeds the best one's by this factor.
 PATIENCE, CLEARLY_WORSE = 2, 1.1
+
+_CANDIDATES = checks.sequence(checks.NON_NEGATIVE, "a sequence of at least one finite number >= 0", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +128,9 @@ def choose_weight_decay(
     DataError
         For fewer than two samples.
     """
-    if not candidates or repeats < 1:
-        raise ValueError(f"at least one candidate and one repeat are needed, received {candidates} and {repeats}")
+    checks.check("candidates", candidates, _CANDIDATES)
+    checks.check_all({"repeats": checks.integer(1), "seed": checks.SEED}, {"repeats": repeats, "seed": seed})
+    checks.check("options", options, OPTIONS)
     problem = TrainingProblem(network, x, y)  # checks shapes and values
     splits = [_held_out_split(problem.num_samples, seed + repeat) for repeat in range(repeats)]
     if options is None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from . import outer_updates as updates
 from .augmented_lagrangian import Initial, init, solution, step, terminate
 from .blas import limited_blas
@@ -21,9 +22,9 @@ from .claim import claim
 from .floating import overflow_is_a_value
 from .model import Model, column_range
 from .notes import notes_on
-from .options import Options
+from .options import OPTIONS, Options
 from .persistence import Checkpoint
-from .problem import TrainingProblem, Trajectory
+from .problem import PROBLEM, TrainingProblem, Trajectory
 from .result import Record, Result, Status
 from .solver_state import Iterate, SolverState, iterate, record
 
@@ -75,6 +76,10 @@ def solve(
     BlockingIOError
         If another solve has this checkpoint.
     """
+    checks.check("problem", problem, PROBLEM)
+    checks.check("options", options, OPTIONS)
+    checks.check("callback", callback, checks.optional(checks.CALLABLE))
+    checks.check("checkpoint_seconds", checkpoint_seconds, checks.number(least=0, finite=False))
     options = options or Options()
     if checkpoint is None:
         return _run(problem, initial, options, callback, None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .display import brief
 from .gauss_newton import Damping
 from .inner_problem import Point
 from .result import Record
@@ -25,6 +26,8 @@ class Best:
 
     controls: Arrays
     objective: float
+
+    __repr__ = brief
 
     def better(self, other: Best) -> Best:
         """The one with the lower objective."""
@@ -138,6 +141,8 @@ class SolverState:
     fresh: bool = False
     outer: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+    __repr__ = brief
 
     @property
     def phase(self) -> str:

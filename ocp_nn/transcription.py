@@ -34,9 +34,10 @@ import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import checks, display
 from .linearize import LinearStage
 from .network import Dense, Layer
-from .problem import TrainingProblem, Trajectory
+from .problem import PROBLEM, TrainingProblem, Trajectory
 
 __all__ = ["NLP", "Block", "multiple_shooting", "project", "single_shooting", "transcribe"]
 
@@ -100,6 +101,37 @@ class NLP:
     bounds: dict[str, Array]
     variables: tuple[Block, ...]
     constraints: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_expressions", dict(self.problem))
+
+    def changes(self) -> str:
+        """What was changed by hand since the transcription, in words; empty where nothing was."""
+        made: dict[str, ca.MX] = vars(self)["_expressions"]
+        names = [name for name in {**made, **self.problem} if self.problem.get(name) is not made.get(name)]
+        if names:
+            return f"nlp.problem[{names[0]!r}] was changed by hand"
+        sizes = {"lbx": self.num_variables, "lbg": self.num_constraints}
+        sizes |= {"ubx": sizes["lbx"], "ubg": sizes["lbg"]}
+        for name, size in sizes.items():
+            given = np.size(self.bounds[name]) if name in self.bounds else 0
+            if given != size:
+                return f"nlp.bounds[{name!r}] has {given} numbers where {size} are needed"
+        return ""
+
+    def __repr__(self) -> str:
+        return (
+            f"NLP({self.transcription}, {self.num_variables} variables, {self.num_constraints} constraints, "
+            f"{self.training!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        header = ("block", "kind", "stage", "from", "to", "numbers")
+        blocks = [
+            (b.name, b.kind, b.stage, b.start, b.stop, b.stop - b.start) for b in (*self.variables, *self.constraints)
+        ]
+        title = f"{self.transcription}: {self.num_variables} variables, {self.num_constraints} constraints"
+        return display.html_table(title, blocks, header)
 
     @property
     def num_variables(self) -> int:
@@ -332,6 +364,7 @@ def transcribe(
     ValueError
         For nodes outside 1..K-1, bounds that cross or are NaN, or bounds on states that are not variables.
     """
+    checks.check("problem", problem, PROBLEM)
     nodes = _check_nodes(problem, nodes)
     state: ca.MX = ca.MX(ca.DM(problem.x.T))
     symbols: list[ca.MX] = []
@@ -369,6 +402,7 @@ def transcribe(
 
 def project(problem: TrainingProblem, trajectory: Trajectory) -> Trajectory:
     """Any point -> the rollout of its controls, with the adjoints there as multipliers: defects are closed."""
+    checks.check("problem", problem, PROBLEM)
     problem.check(trajectory)
     return problem.lift(trajectory.controls)
 
@@ -384,6 +418,7 @@ def _batch(layer: Layer, state: ca.MX, control: ca.MX) -> ca.MX:
 
 
 def _check_nodes(problem: TrainingProblem, nodes: Iterable[int] | None) -> tuple[int, ...]:
+    checks.check("nodes", nodes, checks.optional(checks.NODES))
     possible = range(1, problem.num_stages)
     chosen = tuple(possible) if nodes is None else tuple(sorted(set(nodes)))
     if not set(chosen) <= set(possible):
@@ -464,7 +499,7 @@ def _join(parts: Iterable[Array]) -> Array:
 
 
 def _vector(name: str, values: Any, length: int) -> Array:
-    vector = np.array(values, dtype=float).ravel()
+    vector = checks.real_array(name, values).ravel()
     if vector.size != length:
         raise ValueError(f"expected {name} of {length} numbers, received {vector.size}")
     return vector

@@ -56,19 +56,31 @@ ARGUMENTS = {
     "unknown data set": (["fit", "diabets"], "unknown data set 'diabets': expected one of diabetes"),
     "unknown activation": (
         ["fit", "sin2x", "--activation", "swish"],
-        "unknown activation 'swish': expected one of tanh",
+        "activation must be one of tanh, sigmoid, relu, softplus, identity, received 'swish'",
     ),
     "negative weight decay": (
         ["fit", "sin2x", "--weight-decay", "-1"],
-        "weight decay is 'auto' or a number >= 0, received '-1'",
+        "--weight-decay: must be 'auto' or a finite number >= 0, received '-1'",
     ),
-    "weight decay in words": (["fit", "sin2x", "--weight-decay", "much"], "a number is expected, received 'much'"),
+    "weight decay in words": (
+        ["fit", "sin2x", "--weight-decay", "much"],
+        "must be 'auto' or a finite number >= 0, received 'much'",
+    ),
     "NaN weight decay": (["fit", "sin2x", "--weight-decay", "nan"], "received 'nan'"),
-    "hidden widths": (["fit", "sin2x", "--hidden", "20,0"], "widths are positive integers"),
-    "hidden in words": (["fit", "sin2x", "--hidden", "20;20"], "widths are positive integers"),
-    "test size": (["fit", "sin2x", "--test-size", "1.5"], "test_size is a share of the samples"),
-    "seed": (["fit", "sin2x", "--seed", "-3"], "a seed is an integer >= 0"),
-    "time limit": (["fit", "sin2x", "--time-limit", "0"], "a number > 0 is expected"),
+    "hidden widths": (
+        ["fit", "sin2x", "--hidden", "20,0"],
+        "--hidden: must be positive integers separated by commas, or 'none', received '20,0'",
+    ),
+    "hidden in words": (
+        ["fit", "sin2x", "--hidden", "20;20"],
+        "--hidden: must be positive integers separated by commas, or 'none', received '20;20'",
+    ),
+    "test size": (
+        ["fit", "sin2x", "--test-size", "1.5"],
+        "--test-size: must be a finite number > 0 and < 1, received '1.5'",
+    ),
+    "seed": (["fit", "sin2x", "--seed", "-3"], "--seed: must be an integer >= 0, received '-3'"),
+    "time limit": (["fit", "sin2x", "--time-limit", "0"], "--time-limit: must be a finite number > 0, received '0'"),
     "reference": (["fit", "sin2x", "--reference", "snopt"], "invalid choice: 'snopt'"),
     "unknown option": (["fit", "sin2x", "--hiden", "20"], "--hiden"),
     "fixed target": (["fit", "sin2x", "--target", "x"], "its target is fixed (y)"),
@@ -81,6 +93,120 @@ ARGUMENTS = {
     "no command": ([], "COMMAND"),
     "unknown command": (["train"], "invalid choice: 'train'"),
 }
+
+
+DEVICE = "/dev/null"
+ODD = {
+    "a number": [
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "-1",
+        "",
+        " ",
+        "²",
+        "\uff11",
+        "1_0",
+        "0x10",
+        "None",
+        "[1]",
+        "1,2",
+        "9" * 400,
+    ],
+    "an integer": ["nan", "inf", "-1", "", " ", "²", "\uff11", "1_0", "0x10", "1.5", "1e3", "None", "9" * 5000],
+    "integers": ["nan", "-1", "0", "", " ", "²", "\uff11", "1_0", "1.5", ",", "1,", "1,,2", "1;2", "[1]", "9" * 5000],
+    "names": ["nan", "", " ", "tanh,", ",", "x" * 5000],
+    "a path": ["", " "],
+    "a folder to write": ["", " ", DEVICE, f"{DEVICE}/x", "x" * 5000],
+}
+COMMANDS = {
+    "fit": {
+        "--hidden": "integers",
+        "--activation": "names",
+        "--weight-decay": "a number",
+        "--test-size": "a number",
+        "--seed": "an integer",
+        "--shooting": "names",
+        "--reference": "names",
+        "--time-limit": "a number",
+        "--checkpoint": "a number",
+        "--out": "a folder to write",
+    },
+    "compare": {
+        "--hidden": "integers",
+        "--seed": "an integer",
+        "--methods": "names",
+        "--time-limit": "a number",
+        "--out": "a folder to write",
+    },
+    "conditioning": {
+        "--depths": "integers",
+        "--widths": "integers",
+        "--activations": "names",
+        "--initialisations": "names",
+        "--seeds": "an integer",
+        "--penalties": "a number",
+        "--node-strides": "integers",
+        "--weight-decay": "a number",
+        "--samples": "an integer",
+        "--steps": "an integer",
+        "--hidden": "integers",
+        "--activation": "names",
+        "--workers": "an integer",
+        "--out": "a folder to write",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(command, option) for command, options in COMMANDS.items() for option in options]
+)
+def test_odd_values_are_refused_by_the_name_of_their_option(capsys, command, option):
+    for value in ODD[COMMANDS[command][option]]:
+        if (option, value) == ("--penalties", "1,2"):
+            continue
+        line = failing(capsys, command, "sin2x", f"{option}={value}")
+        assert option.lstrip("-") in line
+
+
+HUGE = {
+    "fit": ["fit", "sin2x", "--hidden", "99999999999"],
+    "fit, two layers": ["fit", "sin2x", "--hidden", "5000000,5000000"],
+    "advice": ["conditioning", "sin2x", "--no-sweep", "--hidden", "99999999999"],
+    "sweep": ["conditioning", "sin2x", "--widths", "99999999999", "--out", "{tmp}/out"],
+}
+
+
+@pytest.mark.parametrize("arguments", HUGE.values(), ids=HUGE)
+def test_a_network_beyond_any_memory(tmp_path, capsys, arguments):
+    line = failing(capsys, *(word.format(tmp=tmp_path) for word in arguments))
+    assert "weights would take" in line and "GiB" in line
+    assert not list(tmp_path.iterdir())
+
+
+DATA = {
+    "a device": (DEVICE, f"{DEVICE}: neither a file nor a folder"),
+    "nothing": ("", "name_or_path must be a name, or the path of a file or folder, received ''"),
+    "a blank": (" ", "unknown data set"),
+    "a number": ("1e400", "unknown data set '1e400'"),
+    "a file as a folder": (f"{DEVICE}/x.csv", f"{DEVICE}/x.csv: no such file or folder"),
+    "far too long": ("x" * 5000, "no such file or folder (File name too long)"),
+}
+
+
+@pytest.mark.parametrize(("name", "message"), DATA.values(), ids=DATA)
+def test_what_is_no_data_set(capsys, name, message):
+    assert message in failing(capsys, "fit", name)
+
+
+def test_what_is_no_folder_to_write_to(tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    for command in ("fit", "compare", "conditioning"):
+        line = failing(capsys, command, "sin2x", "--out", str(tmp_path / "taken"))
+        assert line == f"ocp-nn: error: --out {tmp_path}/taken: a file of this name is there; a folder is needed\n"
+        line = failing(capsys, command, "sin2x", "--out", str(tmp_path / "taken" / "below"))
+        assert line.endswith("taken/below: this folder cannot be made: Not a directory\n")
 
 
 @pytest.mark.parametrize(("arguments", "message"), ARGUMENTS.values(), ids=ARGUMENTS)

@@ -157,7 +157,10 @@ MISTAKES = {
     "bad name": (["export", "{folder}", "--to", "c", "--name", "my model"], "C identifier"),
     "unknown export": (["export", "{folder}", "--to", "tflite"], "invalid choice: 'tflite'"),
     "no export": (["export", "{folder}"], "--to"),
-    "no folder to write to": (["export", "{folder}", "--to", "c", "--out", "{tmp}/a/b.c"], "No such file"),
+    "no folder to write to": (
+        ["export", "{folder}", "--to", "c", "--out", "{tmp}/a/b.c"],
+        "a: no such folder to write b.c to",
+    ),
 }
 
 

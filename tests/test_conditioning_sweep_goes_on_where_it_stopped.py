@@ -172,11 +172,11 @@ def test_tables_hold_what_they_promise(whole):
 
 
 def test_only_whole_networks_are_swept():
-    with pytest.raises(ValueError, match="depths and widths must be >= 1"):
+    with pytest.raises(ValueError, match=r"depths must be .* an integer from 1 to"):
         Grid(depths=(0,))
-    with pytest.raises(ValueError, match="unknown activation 'sine'"):
+    with pytest.raises(ValueError, match=r"activations must be .*sine"):
         Grid(activations=("sine",))
-    with pytest.raises(ValueError, match="seeds must not be empty"):
+    with pytest.raises(ValueError, match="seeds must be a sequence of one or more"):
         Grid(seeds=())
 
 

@@ -59,7 +59,7 @@ def test_a_column_that_is_constant_in_the_training_part_is_measured_by_its_level
 
 def test_scaler_shapes():
     scaler = Scaler.fit(np.eye(3))
-    with pytest.raises(ValueError, match=r"expected a table of shape \(N, 3\), received \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"table must have shape \(N, 3\) with one row a sample, received \(2, 2\)"):
         scaler.transform(np.eye(2))
     with pytest.raises(ValueError, match="at least one row"):
         Scaler.fit(np.zeros((0, 2)))

@@ -68,9 +68,9 @@ def test_large_tables_are_sampled(monkeypatch):
 
 def test_bad_input():
     x, y = noisy_line(0.1)
-    with pytest.raises(ValueError, match="at least one candidate"):
+    with pytest.raises(ValueError, match="candidates must be a sequence of at least one"):
         choose_weight_decay(NETWORK, x, y, candidates=[])
     with pytest.raises(ValueError, match="x must have shape"):
         choose_weight_decay(NETWORK, np.ones((40, 2)), y)
-    with pytest.raises(ValueError, match="at least two samples"):
+    with pytest.raises(ValueError, match="num_samples must be an integer >= 2, received 1"):
         choose_weight_decay(NETWORK, x[:1], y[:1])

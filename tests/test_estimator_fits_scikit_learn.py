@@ -196,11 +196,11 @@ def test_an_early_end_is_a_warning_with_a_remedy():
     [
         ({"max_iter": 0}, "max_iter must be an integer >= 1, received 0"),
         ({"n_restarts": 1.5}, "n_restarts"),
-        ({"weight_decay": "some"}, "weight_decay must be a number >= 0 or 'auto'"),
+        ({"weight_decay": "some"}, "weight_decay must be a finite number >= 0 or 'auto', received 'some'"),
         ({"weight_decay": -1.0}, "weight_decay"),
-        ({"activation": "swish"}, "unknown activation"),
+        ({"activation": "swish"}, "activation must be one of"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
-        ({"tol": 0.0}, "tolerance"),
+        ({"tol": 0.0}, "tol must be"),
         ({"shooting": "double"}, "shooting"),
     ],
 )

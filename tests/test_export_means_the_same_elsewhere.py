@@ -118,6 +118,24 @@ def test_c_refuses_names_that_are_no_identifiers(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+TAKEN = ("1a", "int", "class", "sin", "casadi_int", "printf", "x", "w", "a__b", "jac", "a b", "x" * 64, "", 3)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("write", [write_c, write_casadi])
+def test_names_that_mean_something_else_are_refused(write, name, tmp_path):
+    with pytest.raises(ValueError, match=r"name must be a C identifier .*, received ") as error:
+        write(DENSE["tanh"], tmp_path / "x", name)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["f", "model", "f0", "Pump_2", "x" * 63, "predict", "double_", "net"])
+def test_names_that_are_taken_compile(name, tmp_path):
+    assert compiled(DENSE["tanh"], tmp_path, name).is_file()
+
+
 @every_dense_model
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
 def test_onnx_matches_in_its_runtime(name, dtype, tolerance, tmp_path):

@@ -76,9 +76,9 @@ def test_non_finite_weights_name_the_stage_that_uses_them(sub):
         ({"penalty": (-1.0, INF)}, "penalties must lie in"),
         ({"penalty": (1.0, float("nan"))}, "penalties must lie in"),
         ({"penalty": (1.0,)}, "3 stages need 3 controls, 2 gaps and 2 penalties, received 3, 2 and 1"),
-        ({"weight_decay": 0.0, "damping": 0.0}, "with a positive sum, received 0.0 and 0.0"),
-        ({"weight_decay": -1.0, "damping": 2.0}, "must be >= 0"),
-        ({"damping": INF}, "must be >= 0 with a positive sum"),
+        ({"weight_decay": 0.0, "damping": 0.0}, "must have a positive sum, received 0.0 and 0.0"),
+        ({"weight_decay": -1.0, "damping": 2.0}, "weight_decay must be a finite number >= 0"),
+        ({"damping": INF}, "damping must be a finite number >= 0"),
         ({"residual": np.zeros((5, 3))}, r"stage 2: expected a gap of shape \(5, 2\), received \(5, 3\)"),
     ],
 )
@@ -88,7 +88,7 @@ def test_malformed_subproblems(sub, changes, message):
 
 
 def test_unknown_forms(sub):
-    with pytest.raises(ValueError, match="unknown form 'kalman': expected 'auto' or one of information, covariance"):
+    with pytest.raises(ValueError, match=r"form must be one of auto, information, covariance.*, received 'kalman'"):
         forward_dp.solve(sub, "kalman")
 
 

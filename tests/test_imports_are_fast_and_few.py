@@ -70,6 +70,9 @@ write_figure(f"{folder}/c.png", convergence_figure(result.history))
 assert main(["fit", "sin2x", "--hidden", "4", "--weight-decay", "1", "--quiet", "--out", f"{folder}/fit"]) == 0
 assert main(["datasets"]) == 0
 assert not [name for name in sys.modules if name.partition(".")[0] in OPTIONAL], "an optional package was loaded"
+assert "OCPRegressor" not in ocp_nn.__all__
+from ocp_nn import *
+assert solve is ocp_nn.solve
 try:
     ocp_nn.OCPRegressor
 except ImportError as error:
@@ -77,6 +80,17 @@ except ImportError as error:
 else:
     raise AssertionError("OCPRegressor without scikit-learn")
 """
+
+
+def test_everything_at_once_has_the_estimator_where_its_package_is():
+    pytest.importorskip("sklearn")
+    code = """
+import sys, ocp_nn
+assert "sklearn" not in sys.modules
+from ocp_nn import *
+print(OCPRegressor.__name__, [name for name in ocp_nn.__all__ if name not in globals()])
+"""
+    assert run(code).stdout.strip() == "OCPRegressor []"
 
 
 def test_everything_required_works_in_a_clean_environment(tmp_path):

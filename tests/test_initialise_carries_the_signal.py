@@ -167,5 +167,5 @@ def test_states_need_a_hidden_layer():
 
 
 def test_an_unknown_method_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown initialisation 'kaiming'.*orthogonal, states"):
+    with pytest.raises(ValueError, match=r"initialisation must be one of .*orthogonal, states, received 'kaiming'"):
         initialise(problem_of(Network.mlp([2, 1])), "kaiming")

@@ -130,7 +130,7 @@ def test_every_method_has_a_style_of_its_own(comparison) -> None:
 
 
 def test_unknown_methods_are_refused(problem) -> None:
-    with pytest.raises(ValueError, match="received \\['nonsense'\\]"):
+    with pytest.raises(ValueError, match=r"methods must be .*, received \('al', 'nonsense'\)"):
         compare(problem, methods=("al", "nonsense"))
-    with pytest.raises(ValueError, match="received none"):
+    with pytest.raises(ValueError, match=r"methods must be .*, received \(\)"):
         compare(problem, methods=())

@@ -18,6 +18,7 @@ from ocp_nn import (
     multiple_shooting,
     single_shooting,
     solve_ipopt,
+    solve_nlp,
     transcribe,
 )
 from ocp_nn.lagrangian import LagrangianHessian
@@ -133,6 +134,45 @@ def test_values_that_overflow_are_a_status(problem) -> None:
     assert result.message.startswith("Invalid_Number_Detected")
 
 
+def _add_constraint(nlp) -> None:
+    nlp.problem["g"] = ca.vertcat(nlp.problem["g"], nlp.problem["x"][0])
+
+
+def _change_objective(nlp) -> None:
+    nlp.problem["f"] = nlp.problem["f"] + ca.sumsqr(nlp.problem["x"])
+
+
+def _add_parameter(nlp) -> None:
+    nlp.problem["p"] = ca.MX.sym("p")
+
+
+def _lengthen_bounds(nlp) -> None:
+    nlp.bounds["lbg"] = np.zeros(nlp.num_constraints + 1)
+
+
+BY_HAND = {
+    "a constraint": (_add_constraint, r"nlp\.problem\['g'\] was changed by hand"),
+    "another objective": (_change_objective, r"nlp\.problem\['f'\] was changed by hand"),
+    "a parameter": (_add_parameter, r"nlp\.problem\['p'\] was changed by hand"),
+    "bounds of another length": (_lengthen_bounds, r"nlp\.bounds\['lbg'\] has \d+ numbers where \d+ are needed"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BY_HAND.values(), ids=BY_HAND)
+@pytest.mark.parametrize("solver", [solve_ipopt, lambda nlp: solve_nlp(nlp, "sqpmethod")], ids=["IPOPT", "another"])
+def test_a_program_that_was_changed_by_hand_is_sent_to_casadi(problem, solver, change, message) -> None:
+    nlp = multiple_shooting(problem)
+    change(nlp)
+    with pytest.raises(ValueError, match=f"{message}: give a program of your own to casadi.nlpsol"):
+        solver(nlp)
+
+
+def test_bounds_may_be_tightened_by_hand(problem) -> None:
+    nlp = single_shooting(problem)
+    nlp.bounds["ubx"][:] = 0.5
+    assert max(float(u.max()) for u in solve_ipopt(nlp).trajectory.controls) <= 0.5 + 1e-6
+
+
 def test_passed_through_options_arrive_and_win(problem) -> None:
     options = IpoptOptions(max_iterations=50, ipopt={"max_iter": 3})
     assert solve_ipopt(single_shooting(problem), options=options).counts["iterations"] == 3
@@ -158,9 +198,9 @@ def test_what_ipopt_cannot_do_is_an_error(problem, options, message) -> None:
         ({"ipopt": {"linear_solver": "ma97"}}, "ends the process"),
         ({"linear_solver": "lapack"}, "one of mumps, spral"),
         ({"hessian": "bfgs"}, "one of exact"),
-        ({"tolerance": 0}, "positive"),
-        ({"time_limit": -1}, "positive"),
-        ({"max_iterations": -1}, ">= 0"),
+        ({"tolerance": 0}, "tolerance must be a finite number > 0, received 0"),
+        ({"time_limit": -1}, "time_limit must be a number > 0"),
+        ({"max_iterations": -1}, "max_iterations must be an integer from 0 to"),
     ],
 )
 def test_options_out_of_range_are_refused_at_once(options, message) -> None:

@@ -61,6 +61,13 @@ def test_a_claimed_success_that_is_none_is_not_believed(problem) -> None:
     assert "not believed" in result.message
 
 
+def test_a_trajectory_in_place_of_a_solver_is_one_short_line(problem) -> None:
+    nlp = single_shooting(problem)
+    with pytest.raises(ValueError, match=r"solver must be one of alpaqa.*, received Trajectory\(") as error:
+        solve_nlp(nlp, nlp.guess(), "sqpmethod")
+    assert len(str(error.value)) < 300
+
+
 def test_missing_plugins_and_unknown_names_are_errors(problem, monkeypatch) -> None:
     nlp = single_shooting(problem)
     with pytest.raises(ValueError, match="one of alpaqa"):

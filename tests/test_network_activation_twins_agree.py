@@ -47,6 +47,6 @@ def test_inverse_is_finite_outside_the_range(name):
 
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match="unknown activation 'swish': expected one of tanh, sigmoid, relu, softplus, identity"
+        ValueError, match="activation must be one of tanh, sigmoid, relu, softplus, identity, received 'swish'"
     ):
         activation("swish")

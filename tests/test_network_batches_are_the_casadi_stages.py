@@ -84,9 +84,12 @@ def _one_argument() -> ca.Function:
 
 BAD_NETWORKS = {
     "no layers": (lambda: Network([]), "at least one layer"),
-    "one size": (lambda: Network.mlp([3]), r"at least inputs and outputs, got \[3\]"),
-    "zero width": (lambda: Network.mlp([3, 0, 1]), "widths must be positive"),
-    "unknown activation": (lambda: Network.mlp([3, 2, 1], activation="swish"), "unknown activation 'swish'"),
+    "one size": (lambda: Network.mlp([3]), r"sizes must be a sequence of two widths or more .*, received \[3\]"),
+    "zero width": (lambda: Network.mlp([3, 0, 1]), r"sizes must be .* \(integers >= 1\).*, received \[3, 0, 1\]"),
+    "unknown activation": (
+        lambda: Network.mlp([3, 2, 1], activation="swish"),
+        "activation must be one of .*, received 'swish'",
+    ),
     "widths that do not match": (
         lambda: Network([Dense(3, 4), Dense(5, 1)]),
         "stage 0 has 4 outputs but stage 1 expects 5 inputs",
@@ -135,7 +138,7 @@ BAD_PROBLEMS = {
     ),
     "inputs to predict": (
         lambda: NET.predict(NET.init_controls(), X.T),
-        r"expected inputs of shape \(N, 2\), received \(2, 4\)",
+        r"x must have shape \(N, 2\) with one row a sample, received \(2, 4\)",
     ),
 }
 

@@ -62,7 +62,12 @@ def test_the_library_knows_no_reports(name):
 
 def test_data_stand_alone():
     inside = {layer(t) for name in MODULES if layer(name) == "ocp_nn.data" for t in imports_at_load(name)}
-    assert inside <= {"ocp_nn.data"}
+    assert inside <= {"ocp_nn.data", "ocp_nn.checks", "ocp_nn.display"}
+
+
+@pytest.mark.parametrize("name", ["ocp_nn.checks", "ocp_nn.display"])
+def test_checks_and_displays_are_at_the_bottom(name):
+    assert not imports_at_load(name)
 
 
 @pytest.mark.parametrize("name", [n for n in MODULES if layer(n) != "ocp_nn.cli"])

@@ -224,7 +224,7 @@ def test_bounds_hold_at_the_solution() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"nodes": (0,)}, r"1\.\.2"),
+        ({"nodes": (0,)}, r"nodes must be .*integers >= 1"),
         ({"nodes": (3,)}, r"1\.\.2"),
         ({"nodes": (1,), "state_bounds": {2: (0, 1)}}, "nodes of multiple_shooting"),
         ({"nodes": (), "state_bounds": (0, 1)}, "nodes of multiple_shooting"),

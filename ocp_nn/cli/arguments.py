@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from .. import checks
+from ..checks import Kind
 from ..data import Dataset, load_dataset
 from ..experiment import Experiment
 from ..selection import Selection, choose_weight_decay
@@ -18,9 +24,15 @@ __all__ = [
     "add_problem_arguments",
     "fold",
     "load_data",
+    "make_folder",
+    "path",
     "positive",
     "prepare_experiment",
     "print_line",
+    "read_integer",
+    "read_list",
+    "read_number",
+    "reader",
     "select_weight_decay",
     "silent",
     "table_width",
@@ -45,7 +57,9 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     parser.add_argument("--weight-decay", metavar="RHO", type=_weight_decay, default=None,
                         help="Tikhonov weight of all weights and biases; default auto: of those tried, the largest "
                              "whose error on held-out training samples is within 2 %% of the smallest")  # fmt: skip
-    parser.add_argument("--test-size", metavar="SHARE", type=float, default=0.1, help="share held out, default 0.1")
+    parser.add_argument(
+        "--test-size", metavar="SHARE", type=_test_size, default=0.1, help="share held out, default 0.1"
+    )
     parser.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="of the split and the initial weights, default 0"
     )
@@ -122,42 +136,77 @@ def _column_names(text: str) -> list[str]:
     return names
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    if text.strip() in ("", "none"):
-        return ()
-    try:
-        widths = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        widths = (0,)
-    if min(widths) < 1:
-        raise argparse.ArgumentTypeError(f"widths are positive integers separated by commas, received {text!r}")
-    return widths
+def reader(kind: Kind, read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What makes a value of an argument's text, for argparse: one sentence where it is not of the kind."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = read(text)
+        except ValueError:
+            value = None
+        if value is None or not kind.accepts(value):
+            raise argparse.ArgumentTypeError(f"must be {kind.words}, received {checks.shown(text)}")
+        return value
+
+    return convert
 
 
-def _weight_decay(text: str) -> float | None:
-    if text == "auto":
-        return None
-    value = _number(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"the weight decay is 'auto' or a number >= 0, received {text!r}")
-    return value
-
-
-def positive(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number > 0 is expected, received {text!r}")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"a seed is an integer >= 0, received {text!r}")
+def read_integer(text: str) -> int:
+    """Plain digits, of which Python takes many alphabets, and at most as many as it reads."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,1000}", text.strip()):
+        raise ValueError
     return int(text)
 
 
-def _number(text: str) -> float:
+def read_number(text: str) -> float:
+    """A number in plain digits; Python would take 1_000 too."""
+    if not text.isascii() or "_" in text:
+        raise ValueError
+    return float(text)
+
+
+def read_list(read: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Several, separated by commas."""
+    return lambda text: tuple(read(word.strip()) for word in text.split(","))
+
+
+def _read_path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError
+    return Path(text)
+
+
+positive = reader(checks.POSITIVE, read_number)
+path = reader(Kind("a path", lambda _: True), _read_path)
+_seed = reader(checks.SEED, read_integer)
+_test_size = reader(checks.SHARE, read_number)
+_widths_of_layers = reader(
+    checks.sequence(checks.WIDTH, "positive integers separated by commas, or 'none'"), read_list(read_integer)
+)
+_decay = reader(Kind(f"'auto' or {checks.NON_NEGATIVE.words}", checks.NON_NEGATIVE.accepts), read_number)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return () if text.strip() == "none" else _widths_of_layers(text)
+
+
+def _weight_decay(text: str) -> float | None:
+    return None if text == "auto" else _decay(text)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of an ``--out``, with those above it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or cannot be written to.
+    """
     try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a number is expected, received {text!r}") from None
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FileExistsError(f"--out {folder}: a file of this name is there; a folder is needed") from None
+    except OSError as error:
+        raise OSError(f"--out {folder}: this folder cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out {folder}: this folder cannot be written to")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..claim import claim
@@ -16,6 +15,8 @@ from .arguments import (
     add_problem_arguments,
     fold,
     load_data,
+    make_folder,
+    path,
     positive,
     prepare_experiment,
     print_line,
@@ -61,7 +62,7 @@ def register(subparsers: Any) -> None:
                         help=f"separated by commas, default {','.join(DEFAULT_METHODS)}")  # fmt: skip
     parser.add_argument("--no-cross", action="store_true", help="cold starts only")
     parser.add_argument("--time-limit", metavar="SECONDS", type=positive, default=60.0, help="for each run, default 60")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="leave compare.csv and convergence.png there")
+    parser.add_argument("--out", metavar="DIR", type=path, help="leave compare.csv and convergence.png there")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     data = load_data(args)
     if args.out is None:
         return _compare(args, data, say)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     with claim(args.out):
         return _compare(args, data, say)
 

@@ -5,16 +5,31 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..activations import ACTIVATIONS
 from ..initialise import INITIALISATIONS
-from .arguments import add_column_arguments, fold, load_data, print_line, silent, table_width
+from .arguments import (
+    add_column_arguments,
+    fold,
+    load_data,
+    make_folder,
+    path,
+    positive,
+    print_line,
+    read_integer,
+    read_list,
+    read_number,
+    reader,
+    silent,
+    table_width,
+)
 
 __all__ = ["register", "run"]
 
@@ -43,7 +58,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("dataset", metavar="DATASET", nargs="?", default="sin2x", help="default sin2x")
     add_column_arguments(parser)
     parser.add_argument("--depths", metavar="N,..", type=_counts, default=(2, 5, 10, 20), help="default 2,5,10,20")
-    parser.add_argument("--widths", metavar="N,..", type=_counts, default=(5,), help="default 5")
+    parser.add_argument("--widths", metavar="N,..", type=_widths, default=(5,), help="default 5")
     parser.add_argument(
         "--activations", metavar="NAME,..", type=_names(ACTIVATIONS), default=("tanh", "sigmoid", "relu"),
         help="default tanh,sigmoid,relu",
@@ -57,15 +72,15 @@ def register(subparsers: Any) -> None:
                         help="default 1,1e2,1e4,1e6")  # fmt: skip
     parser.add_argument("--node-strides", metavar="N,..", type=_counts, default=(2,),
                         help="partial shooting with a node at every so many layers, default 2")  # fmt: skip
-    parser.add_argument("--weight-decay", metavar="RHO", type=_positive, default=1e-3, help="default 1e-3")
+    parser.add_argument("--weight-decay", metavar="RHO", type=positive, default=1e-3, help="default 1e-3")
     parser.add_argument("--samples", metavar="N", type=_count, default=60, help="of the data at most, default 60")
     parser.add_argument("--steps", metavar="N", type=_count, default=200, help="of a training at most, default 200")
-    parser.add_argument("--hidden", metavar="WIDTHS", type=_counts, help="advise on this network, on all samples")
+    parser.add_argument("--hidden", metavar="WIDTHS", type=_widths, help="advise on this network, on all samples")
     parser.add_argument("--activation", metavar="NAME", default="tanh", choices=tuple(ACTIVATIONS),
                         help="of the network to advise on, default tanh")  # fmt: skip
     parser.add_argument("--no-sweep", action="store_true", help="only advise on --hidden")
     parser.add_argument("--workers", metavar="N", type=_count, default=2, help="processes, default 2")
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("results/conditioning"),
+    parser.add_argument("--out", metavar="DIR", type=path, default=Path("results/conditioning"),
                         help="default results/conditioning")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -98,6 +113,7 @@ def _sweep(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> i
         samples=args.samples,
         steps=args.steps,
     )
+    make_folder(args.out)
     began = time.perf_counter()
     with _progress(args.quiet) as progress:
         result = run_sweep(
@@ -213,39 +229,17 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
+_MOST = 100_000
+
+_count = reader(checks.integer(1, _MOST), read_integer)
+_counts = reader(
+    checks.sequence(checks.integer(1, _MOST), f"integers from 1 to {_MOST} separated by commas"),
+    read_list(read_integer),
+)
+_widths = reader(checks.sequence(checks.WIDTH, "positive integers separated by commas"), read_list(read_integer))
+_positives = reader(checks.sequence(checks.POSITIVE, "finite numbers > 0 separated by commas"), read_list(read_number))
 
 
-def _count(text: str) -> int:
-    if not text.strip().isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"an integer >= 1 is expected, received {text!r}")
-    return int(text)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_count(word) for word in _words(text))
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number > 0 is expected, received {text!r}")
-    return value
-
-
-def _positives(text: str) -> tuple[float, ...]:
-    return tuple(_positive(word) for word in _words(text))
-
-
-def _names(known: Any) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        for word in _words(text):
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"unknown name {word!r}: expected some of {', '.join(known)}")
-        return tuple(_words(text))
-
-    return parse
+def _names(known: Iterable[str]) -> Callable[[str], Any]:
+    some = checks.sequence(checks.one_of(known), f"some of {', '.join(known)}, separated by commas")
+    return reader(some, read_list(str))

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..export import write_c, write_casadi, write_numpy, write_onnx
 from ..model import Model
+from .arguments import path
 from .model_file import load_model
 
 __all__ = ["register", "run"]
@@ -41,9 +42,9 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("model", metavar="DIR", type=Path, help="the folder that fit left, or a saved model")
+    parser.add_argument("model", metavar="DIR", type=path, help="the folder that fit left, or a saved model")
     parser.add_argument("--to", choices=tuple(_DEFAULT_FILES), required=True, help="what to write")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="where; default: beside the model")
+    parser.add_argument("--out", metavar="FILE", type=path, help="where; default: beside the model")
     parser.add_argument("--name", default="model", help="of the CasADi or C function, default model")
     parser.add_argument("--float32", action="store_true", help="ONNX in single precision, for runtimes without double")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from ..claim import claim
@@ -24,6 +23,8 @@ from ..solver import solve
 from .arguments import (
     add_problem_arguments,
     load_data,
+    make_folder,
+    path,
     positive,
     prepare_experiment,
     print_line,
@@ -68,8 +69,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--reference", choices=("ipopt", "none"), default="ipopt", help="default ipopt")
     parser.add_argument("--time-limit", metavar="SECONDS", type=positive,
                         help=f"of each solve, default {SOLVE_SECONDS:g}; IPOPT: {REFERENCE_SECONDS:g}")  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", type=Path, help="leave summary, history, model and figures there")
-    parser.add_argument("--resume", metavar="DIR", type=Path,
+    parser.add_argument("--out", metavar="DIR", type=path, help="leave summary, history, model and figures there")
+    parser.add_argument("--resume", metavar="DIR", type=path,
                         help="instead of DATASET: go on with the run in DIR as if it had never stopped")  # fmt: skip
     parser.add_argument("--checkpoint", metavar="SECONDS", type=positive, default=30.0,
                         help="how often the solver's state is saved to the folder, default 30")  # fmt: skip
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     data = load_data(args)
     if args.out is None:
         return _fit(args, data, selection, say)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     with claim(args.out):
         return _fit(args, data, selection, say)
 

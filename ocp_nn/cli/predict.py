@@ -7,13 +7,13 @@ import csv
 import io
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 from ..atomic import atomic_write
 from ..data.files import read_columns
 from ..experiment import rmse
 from ..model import ExtrapolationWarning, Model
+from .arguments import path
 from .model_file import load_model
 
 __all__ = ["register", "run"]
@@ -41,9 +41,9 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("model", metavar="DIR", type=Path, help="the folder that fit left, or a saved model")
-    parser.add_argument("table", metavar="DATA.csv", type=Path, help="delimited text with a header")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="where to write; default: print")
+    parser.add_argument("model", metavar="DIR", type=path, help="the folder that fit left, or a saved model")
+    parser.add_argument("table", metavar="DATA.csv", type=path, help="delimited text with a header")
+    parser.add_argument("--out", metavar="FILE", type=path, help="where to write; default: print")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
+from ..display import brief
 from ..initialise import can_fit_states, initialise
-from ..problem import TrainingProblem
+from ..problem import PROBLEM, TrainingProblem
 from .layers import LayerMeasures, measure_layers
 from .measures import Measurement, measure
 from .spectrum import Spectrum
@@ -72,6 +74,11 @@ class Advice:
     layers: LayerMeasures
     trials: dict[tuple[str, str], Trial]
 
+    __repr__ = brief
+
+
+_KINDS = {"seed": checks.SEED, "steps": checks.integer(1), "seconds": checks.POSITIVE_OR_INFINITE}
+
 
 def advise(problem: TrainingProblem, *, seed: int = 0, steps: int = 100, seconds: float = 5.0) -> Advice:
     """Analyse a network and try both formulations.
@@ -92,6 +99,8 @@ def advise(problem: TrainingProblem, *, seed: int = 0, steps: int = 100, seconds
     ValueError
         Without weight decay, or for a network without hidden layers (there is nothing to choose).
     """
+    checks.check("problem", problem, PROBLEM)
+    checks.check_all(_KINDS, {"seed": seed, "steps": steps, "seconds": seconds})
     if problem.num_stages < 2:
         raise ValueError("a network without hidden layers has no states: there is no formulation to choose")
     start = problem.lift(initialise(problem, "standard", seed))

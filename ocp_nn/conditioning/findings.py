@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display import brief
 from .tables import read_table
 
 __all__ = ["Correlation", "Group", "Sweep", "correlations", "groups", "load_sweep", "spearman", "verdict"]
@@ -48,6 +49,8 @@ class Sweep:
     spectra: list[Row]
     training: list[Row]
     history: list[Row]
+
+    __repr__ = brief
 
     @property
     def methods(self) -> list[str]:

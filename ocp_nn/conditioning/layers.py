@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display import brief
 from ..linearize import LinearStage
 from ..problem import TrainingProblem, Trajectory
 
@@ -42,6 +43,8 @@ class LayerMeasures:
     gradient_norm: Array
     product_largest: Array
     product_smallest: Array
+
+    __repr__ = brief
 
     @property
     def signal_ratio(self) -> float:

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ..problem import TrainingProblem, Trajectory
+from .. import checks
+from ..display import brief
+from ..problem import PROBLEM, TrainingProblem, Trajectory
 from . import dense
 from .iterative import (
     Ritz,
@@ -57,6 +59,12 @@ MATRICES = {
     "covariance": "worst of the covariances that the covariance form carries",
     "information": "worst of the triangular factors that the information form solves with",
 }
+
+_WANTED = checks.optional(
+    checks.sequence(checks.one_of(MATRICES), f"a sequence of {', '.join(MATRICES)}", ordered=False)
+)
+
+_NODE_SETS = checks.optional(checks.sequence(checks.NODES, "a sequence of sets of node indices (integers >= 1)"))
 
 ROUTES = ("auto", "dense", "iterative")
 
@@ -96,6 +104,8 @@ class Measurement:
     penalty: float | None
     spectrum: Spectrum
 
+    __repr__ = brief
+
 
 def measure(
     problem: TrainingProblem,
@@ -130,6 +140,8 @@ def measure(
     ValueError
         For an unknown route or matrix, nodes that do not exist, a penalty or weight decay that is not positive.
     """
+    checks.check("problem", problem, PROBLEM)
+    checks.check("nodes", nodes, _NODE_SETS)
     wanted = _check(route, matrices, penalties, problem.weight_decay)
     found: list[Measurement] = []
     for chosen in default_nodes(problem.num_stages) if nodes is None else nodes:
@@ -147,14 +159,10 @@ def default_nodes(num_stages: int) -> list[tuple[int, ...]]:
 def _check(
     route: str, matrices: Iterable[str] | None, penalties: Sequence[float], weight_decay: float
 ) -> tuple[str, ...]:
-    if route not in ROUTES:
-        raise ValueError(f"unknown route {route!r}: expected one of {', '.join(ROUTES)}")
+    checks.check("route", route, checks.one_of(ROUTES))
+    checks.check("matrices", matrices, _WANTED)
+    checks.check("penalties", penalties, checks.PENALTIES)
     wanted = tuple(MATRICES) if matrices is None else tuple(matrices)
-    unknown = [name for name in wanted if name not in MATRICES]
-    if unknown:
-        raise ValueError(f"unknown matrix {unknown[0]!r}: expected one of {', '.join(MATRICES)}")
-    if not all(0 < beta < np.inf for beta in penalties):
-        raise ValueError(f"penalties must be positive and finite, received {tuple(penalties)}")
     if not weight_decay > 0:
         raise ValueError(
             f"weight_decay must be positive, received {weight_decay}: without it most systems are singular"

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
+from ..display import brief
 from ..forward_dp import Subproblem
 from ..forward_dp.sweeps import Batch
 from ..linearize import LinearStage
@@ -45,6 +47,8 @@ class LinearisedPoint:
     nodes: tuple[int, ...]
     weight_decay: float
     damping: float = 0.0
+
+    __repr__ = brief
 
     @property
     def num_samples(self) -> int:
@@ -119,11 +123,11 @@ def linearise_at(
         If the trajectory does not have the problem's shapes, a node does not exist, or the damping is negative.
     """
     problem.check(trajectory)
+    checks.check("nodes", nodes, checks.NODES)
+    checks.check("damping", damping, checks.NON_NEGATIVE)
     chosen = tuple(sorted(set(nodes)))
     if not set(chosen) <= set(range(1, problem.num_stages)):
         raise ValueError(f"nodes must lie in 1..{problem.num_stages - 1}, received {list(chosen)}")
-    if not 0 <= damping < np.inf:
-        raise ValueError(f"damping must be a finite number >= 0, received {damping!r}")
     states, outputs = _roll_between(problem, trajectory, chosen)
     stages = problem.linearize(Trajectory(trajectory.controls, states), outputs)
     costates = [outputs[-1] - problem.y]

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display import brief
+
 __all__ = ["Spectrum", "from_eigenvalues", "from_singular_values", "ratio"]
 
 Array = NDArray[np.float64]
@@ -55,6 +57,8 @@ class Spectrum:
     route: str = "dense"
     is_bound: bool = False
     values: Array | None = None
+
+    __repr__ = brief
 
     @property
     def condition(self) -> float:

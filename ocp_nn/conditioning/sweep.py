@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..activations import ACTIVATIONS
 from ..blas import one_blas_thread
 from ..claim import claim
@@ -67,6 +68,22 @@ class Run:
         return {"run": self.key, **asdict(self)}
 
 
+def _axis(kind: checks.Kind) -> checks.Kind:
+    return checks.sequence(kind, f"a sequence of one or more, each {kind.words}", least=1)
+
+
+# No network of more layers than this could be measured.
+_MOST_LAYERS = 100_000
+
+_GRID = {
+    "depths": _axis(checks.integer(1, _MOST_LAYERS)),
+    "widths": _axis(checks.WIDTH),
+    "activations": _axis(checks.one_of(ACTIVATIONS)),
+    "initialisations": _axis(checks.one_of(INITIALISATIONS)),
+    "seeds": _axis(checks.SEED),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Which networks: every combination.
@@ -84,23 +101,23 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
 
     def __post_init__(self) -> None:
-        for name in ("depths", "widths", "activations", "initialisations", "seeds"):
-            if not len(getattr(self, name)):
-                raise ValueError(f"{name} must not be empty")
-        if min(*self.depths, *self.widths) < 1:
-            raise ValueError(f"depths and widths must be >= 1, received {tuple(self.depths)} and {tuple(self.widths)}")
-        for name, given, known in (
-            ("activation", self.activations, tuple(ACTIVATIONS)),
-            ("initialisation", self.initialisations, INITIALISATIONS),
-        ):
-            unknown = [value for value in given if value not in known]
-            if unknown:
-                raise ValueError(f"unknown {name} {unknown[0]!r}: expected one of {', '.join(known)}")
+        checks.check_all(_GRID, vars(self))
+        checks.check_weights([1, *[max(self.widths)] * max(self.depths), 1])
 
     def runs(self) -> list[Run]:
         """Largest networks first, so that the last ones to finish are short."""
         axes = (self.depths, self.widths, self.activations, self.initialisations, self.seeds)
         return sorted((Run(*values) for values in product(*axes)), key=lambda run: -run.depth * run.width)
+
+
+_SETTINGS = {
+    "penalties": checks.PENALTIES,
+    "node_strides": checks.sequence(checks.integer(1), "a sequence of integers >= 1"),
+    "weight_decay": checks.POSITIVE,
+    "samples": checks.integer(1),
+    "methods": checks.sequence(checks.one_of(METHODS), f"a sequence of {', '.join(METHODS)}"),
+    "steps": checks.integer(1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +145,9 @@ class Settings:
     samples: int = 60
     methods: Sequence[str] = METHODS
     steps: int = 200
+
+    def __post_init__(self) -> None:
+        checks.check_all(_SETTINGS, vars(self))
 
     def nodes(self, num_stages: int) -> list[tuple[int, ...]]:
         """Node sets without doubles, from single to multiple shooting."""
@@ -183,6 +203,14 @@ def run_sweep(
     BlockingIOError
         If another process works in the folder.
     """
+    for name, value, kind in (
+        ("dataset", dataset, checks.instance(Dataset, "an ocp_nn.Dataset")),
+        ("grid", grid, checks.optional(checks.instance(Grid, "a Grid"))),
+        ("settings", settings, checks.optional(checks.instance(Settings, "a Settings"))),
+        ("workers", workers, checks.integer(0)),
+        ("progress", progress, checks.optional(checks.CALLABLE)),
+    ):
+        checks.check(name, value, kind)
     grid, settings = grid or Grid(), settings or Settings()
     x, y = sample_data(dataset, settings.samples)
     every = grid.runs()

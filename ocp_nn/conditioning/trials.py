@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..augmented_lagrangian import init, step, terminate
+from ..display import brief
 from ..ipopt import IpoptOptions, solve_ipopt
 from ..options import Options
 from ..problem import TrainingProblem, Trajectory
@@ -59,6 +61,8 @@ class Snapshot:
     trajectory: Trajectory
     penalty: float | None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
@@ -80,6 +84,8 @@ class Trial:
     status: str
     seconds: float
     snapshots: tuple[Snapshot, ...] = ()
+
+    __repr__ = brief
 
     @property
     def steps(self) -> int:
@@ -118,8 +124,7 @@ def run_trial(
     seconds : float
         At most.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    checks.check("method", method, checks.one_of(METHODS))
     if method == "ipopt":
         return _run_ipopt(problem, tuple(controls), -(-steps // 5), min(seconds, _IPOPT_SECONDS))
     return _run_gauss_newton(method, problem, tuple(controls), steps, during, seconds)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks, display
 from .scaling import LARGEST
 
 __all__ = ["DataError", "Dataset", "label"]
@@ -59,7 +61,14 @@ class Dataset:
     source: str = ""
     truth: Array | None = None
 
+    def __repr__(self) -> str:
+        features, targets = display.names(self.feature_names), display.names(self.target_names)
+        return f"Dataset({self.name}, {self.num_samples} samples, {features} -> {targets})"
+
     def __post_init__(self) -> None:
+        for name in ("x", "y", "truth"):
+            if name != "truth" or self.truth is not None:
+                object.__setattr__(self, name, _real(self.name, name, getattr(self, name)))
         if self.x.ndim != 2 or self.y.ndim != 2 or len(self.x) != len(self.y):
             raise DataError(
                 f"{self.name}: x and y must be tables with as many rows as each other, "
@@ -102,6 +111,13 @@ def label(name: str, unit: str) -> str:
 
 def _labels(names: tuple[str, ...], units: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(label, names, units))
+
+
+def _real(dataset: str, name: str, values: Any) -> Array:
+    try:
+        return checks.real_array(name, values)
+    except ValueError as error:
+        raise DataError(f"{dataset}: {error}") from None
 
 
 def _check_columns(dataset: str, table: Array, names: tuple[str, ...], units: tuple[str, ...]) -> None:

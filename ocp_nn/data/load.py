@@ -9,12 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import checks
 from .builtin import BUILTIN, load_builtin
 from .dataset import DataError, Dataset
 from .files import chosen, read_delimited, read_folder
 from .header import Column
 
 __all__ = ["load_dataset"]
+
+
+_NAME = checks.Kind(
+    "a name, or the path of a file or folder", lambda value: isinstance(value, str | os.PathLike) and bool(str(value))
+)
+_COLUMN = checks.instance(str, "the name of a column")
+_COLUMNS = checks.either(_COLUMN, checks.sequence(_COLUMN, "a sequence of such names"))
 
 
 def load_dataset(
@@ -55,14 +63,23 @@ def load_dataset(
     >>> load_dataset("friedman", drop=["x6", "x7"]).x.shape
     (500, 8)
     """
+    checks.check("name_or_path", name_or_path, _NAME, DataError)
+    checks.check("target", target, checks.optional(_COLUMNS), DataError)
+    checks.check("features", features, checks.optional(_COLUMNS), DataError)
+    checks.check("drop", drop, _COLUMNS, DataError)
     names, dropped = _names(target), _names(drop)
     kept = None if features is None else _names(features)
     if str(name_or_path) in BUILTIN:
         return _restricted(_check_known_target(load_builtin(str(name_or_path)), names), kept, dropped)
     path = Path(name_or_path)
+    try:
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # too long a name, or a null byte in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{checks.shown(str(name_or_path))}: no such file or folder ({reason})") from None
     if path.is_dir():
         return _restricted(_check_known_target(read_folder(path), names), kept, dropped)
-    if path.exists():
+    if exists:
         return read_delimited(path, names, features=kept, drop=dropped)
     if path.suffix or len(path.parts) > 1:
         raise DataError(f"{path}: no such file or folder")

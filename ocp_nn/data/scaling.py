@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .. import checks, display
+
 __all__ = ["LARGEST", "Scaler"]
 
 Array = NDArray[np.float64]
@@ -39,6 +41,19 @@ class Scaler:
     mean: Array
     scale: Array
 
+    __repr__ = display.brief
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "scale"):
+            object.__setattr__(self, name, checks.real_array(name, getattr(self, name)))
+            checks.check_finite(name, getattr(self, name))
+        if self.mean.ndim != 1 or self.mean.shape != self.scale.shape:
+            raise ValueError(
+                f"mean and scale must be vectors of equal length, received {self.mean.shape} and {self.scale.shape}"
+            )
+        if not (self.scale > 0).all():
+            raise ValueError(f"scale must be positive, received {self.scale.min()}")
+
     @classmethod
     def fit(cls, table: ArrayLike) -> Scaler:
         """Mean and (population) standard deviation of the columns of an (N, columns) table.
@@ -48,8 +63,8 @@ class Scaler:
         ValueError
             For a table of another shape or without rows, values that are not finite, or values beyond 1e300.
         """
-        table = np.asarray(table, dtype=float)
-        if table.ndim != 2 or len(table) == 0:
+        table = checks.table("table", table)
+        if len(table) == 0:
             raise ValueError(
                 f"a scaler is fitted on a table (N, columns) with at least one row, received {table.shape}"
             )
@@ -71,12 +86,12 @@ class Scaler:
         Raises
         ------
         ValueError
-            For a table of another shape, or a finite value that is none in standard units.
+            For a table of another shape, or a value that is no finite number, here or in standard units.
         """
-        table = self._check(table)
+        table = checks.table("table", table, len(self.mean))
         with np.errstate(over="ignore", invalid="ignore"):
             scaled: Array = (table - self.mean) / self.scale
-        if lost := np.argwhere(np.isinf(scaled) & np.isfinite(table)).tolist():
+        if lost := np.argwhere(np.isinf(scaled)).tolist():
             row, column = lost[0]
             raise ValueError(
                 f"row {row}, column {column}: {table[row, column]:g} is too far from the mean {self.mean[column]:g} to "
@@ -86,15 +101,12 @@ class Scaler:
 
     def inverse(self, table: ArrayLike) -> Array:
         """Back into the columns' own units; what these cannot hold becomes infinite."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            original: Array = self._check(table) * self.scale + self.mean
-        return original
-
-    def _check(self, table: ArrayLike) -> Array:
-        table = np.asarray(table, dtype=float)
+        table = checks.real_array("table", table)
         if table.ndim != 2 or table.shape[1] != len(self.mean):
             raise ValueError(f"expected a table of shape (N, {len(self.mean)}), received {table.shape}")
-        return table
+        with np.errstate(over="ignore", invalid="ignore"):
+            original: Array = table * self.scale + self.mean
+        return original
 
 
 def _check_size(largest: Array) -> None:

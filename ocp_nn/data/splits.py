@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks, display
 from .dataset import DataError
 
 __all__ = ["Split", "random_split", "standard_splits"]
@@ -26,6 +27,8 @@ class Split:
     train: Indices
     test: Indices
 
+    __repr__ = display.brief
+
 
 def random_split(num_samples: int, test_size: float = 0.1, seed: int = 0) -> Split:
     """A seeded shuffle, cut once.
@@ -42,10 +45,9 @@ def random_split(num_samples: int, test_size: float = 0.1, seed: int = 0) -> Spl
     DataError
         For a share outside (0, 1) or fewer than two samples.
     """
-    if not 0 < test_size < 1:
-        raise DataError(f"test_size is a share of the samples, strictly between 0 and 1, received {test_size}")
-    if num_samples < 2:
-        raise DataError(f"splitting needs at least two samples, received {num_samples}")
+    checks.check("num_samples", num_samples, checks.integer(2), DataError)
+    checks.check("test_size", test_size, checks.SHARE, DataError)
+    checks.check("seed", seed, checks.SEED, DataError)
     num_test = min(max(round(test_size * num_samples), 1), num_samples - 1)
     order = np.random.default_rng(seed).permutation(num_samples)
     return Split(np.sort(order[num_test:]), np.sort(order[:num_test]))
@@ -57,6 +59,8 @@ def standard_splits(num_samples: int, count: int = STANDARD_COUNT) -> Iterator[S
     They are draws of one legacy generator, so the k-th needs the ones before it; results on them can be set beside
     published ones.
     """
+    checks.check("num_samples", num_samples, checks.integer(2), DataError)
+    checks.check("count", count, checks.integer(0), DataError)
     generator = np.random.RandomState(STANDARD_SEED)  # legacy: the published splits are its draws
     cut = round(STANDARD_SHARE * num_samples)
     for _ in range(count):

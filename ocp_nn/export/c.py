@@ -9,7 +9,6 @@ x (n numbers) and y (m numbers) are in the data's own units.  The file also expo
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 
@@ -56,10 +55,8 @@ def write_c(model: Model, path: str | os.PathLike[str], name: str = "model") -> 
     Raises
     ------
     ValueError
-        If ``name`` is no C identifier.
+        If ``name`` is no C identifier, or means something else in C.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(f"the name must be a C identifier that begins with a letter, received {name!r}")
     function = casadi_function(model, name)
     code = _generated(function) + _wrapper(model, function)
     with atomic_write(path) as file:

@@ -19,9 +19,11 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from ..atomic import atomic_write
 from ..model import Model
 from ..network import Dense, Layer
+from .names import NAME
 
 __all__ = ["casadi_function", "write_casadi"]
 
@@ -29,7 +31,15 @@ Array = NDArray[np.float64]
 
 
 def casadi_function(model: Model, name: str = "model") -> ca.Function:
-    """The model as a function ``x -> y`` of column vectors; matrices with one column a sample are mapped by CasADi."""
+    """The model as a function ``x -> y`` of column vectors; matrices with one column a sample are mapped by CasADi.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` cannot name a function in CasADi and in the C code that it generates.
+    """
+    checks.check("model", model, checks.instance(Model, "an ocp_nn.Model"))
+    checks.check("name", name, NAME)
     x = ca.MX.sym("x", model.network.num_inputs)
     state = (x - ca.DM(model.x_scaler.mean)) / ca.DM(model.x_scaler.scale)
     for layer, u in zip(model.network.layers, model.controls, strict=True):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
 from .cost import Cost, chunk_size, factor_share, predict_cost
 from .covariance import CovarianceFactor
 from .dual import DualFactor
@@ -58,6 +59,8 @@ def choose_form(
     TooLargeError
         If the form, or for ``"auto"`` every fast form, would need more than ``max_memory``.
     """
+    checks.check("form", form, checks.one_of(("auto", *FORMS)))
+    checks.check("max_memory", max_memory, checks.POSITIVE_OR_INFINITE)
     if form != "auto":
         return _check_form(subproblem, form, max_memory), "asked for"
     costs = {name: predict_cost(subproblem, name) for name in _FAST_FORMS}
@@ -83,8 +86,6 @@ def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
 
 
 def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
-    if form not in FORMS:
-        raise ValueError(f"unknown form {form!r}: expected 'auto' or one of {', '.join(FORMS)}")
     needed = predict_cost(subproblem, form).bytes
     if needed > max_memory:
         bytes_of = {name: predict_cost(subproblem, name).bytes for name in _FAST_FORMS}
@@ -146,7 +147,9 @@ class Prepared:
         numpy.linalg.LinAlgError
             If the factorisation fails in floating point: raise the damping.
         """
+        checks.check("refinements", refinements, checks.integer(0))
         if damping is not None:
+            checks.check("damping", damping, checks.NON_NEGATIVE)
             self._reduced = self._reduced.damped(damping)
         reduced, sub = self._reduced, self._reduced.subproblem
         gaps = (*sub.gaps, sub.residual)

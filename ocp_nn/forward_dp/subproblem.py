@@ -18,6 +18,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import checks
+from ..display import brief
 from ..linearize import LinearStage
 
 __all__ = ["NonFiniteError", "Step", "Subproblem"]
@@ -63,6 +65,8 @@ class Subproblem:
     weight_decay: float
     damping: float
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         inner = len(self.stages) - 1
         if not (len(self.controls) == inner + 1 and len(self.gaps) == len(self.penalty) == inner):
@@ -70,15 +74,24 @@ class Subproblem:
                 f"{inner + 1} stages need {inner + 1} controls, {inner} gaps and {inner} penalties, received "
                 f"{len(self.controls)}, {len(self.gaps)} and {len(self.penalty)}"
             )
-        if not all(beta > 0 for beta in self.penalty):
+        if not all(checks.POSITIVE_OR_INFINITE.accepts(beta) for beta in self.penalty):
             raise ValueError(f"penalties must lie in (0, inf], received {self.penalty}")
-        if not (self.weight_decay >= 0 and self.damping >= 0 and 0 < self.ridge < np.inf):
+        checks.check("weight_decay", self.weight_decay, checks.NON_NEGATIVE)
+        checks.check("damping", self.damping, checks.NON_NEGATIVE)
+        if not 0 < self.ridge < np.inf:
             raise ValueError(
-                "weight_decay and damping must be >= 0 with a positive sum, received "
-                f"{self.weight_decay} and {self.damping}"
+                f"weight_decay and damping must have a positive sum, received {self.weight_decay} and {self.damping}"
             )
+        for name in ("controls", "gaps"):
+            real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(getattr(self, name))])
+            object.__setattr__(self, name, real)
+        object.__setattr__(self, "residual", checks.real_array("residual", self.residual))
         for k, (stage, gap) in enumerate(zip(self.stages, (*self.gaps, self.residual), strict=True)):
             expected = (stage.num_samples, stage.num_outputs)
+            if self.controls[k].shape != (stage.num_controls,):
+                raise ValueError(
+                    f"stage {k}: expected a control of shape {(stage.num_controls,)}, received {self.controls[k].shape}"
+                )
             if gap.shape != expected:
                 raise ValueError(f"stage {k}: expected a gap of shape {expected}, received {gap.shape}")
 
@@ -180,3 +193,5 @@ class Step:
     multipliers: Arrays
     form: str
     reason: str
+
+    __repr__ = brief

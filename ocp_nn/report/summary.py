@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..display import brief
 from ..experiment import Baseline, Experiment, constant_error
 from ..overfitting import effective_parameters, held_out_note, interpolation_note
 from ..persistence import save
@@ -67,6 +68,8 @@ class Fit:
     linear: Baseline
     reference: Result | None = None
     confirmation: Confirmation | None = None
+
+    __repr__ = brief
 
     @property
     def succeeded(self) -> bool:
