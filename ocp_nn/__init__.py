@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import program as program  # first: it is what Ctrl-C meets while the others are imported
+
+# isort: split
 from .certificate import Certificate, certify
 from .data import DataError, Dataset, load_dataset
 from .derivatives import check_derivatives

@@ -71,7 +71,8 @@ for to in ("casadi", "c", "numpy"):
     assert main(["export", out, "--to", to]) == 0
 Path(f"{folder}/new.csv").write_text("x\\n0.5\\n")
 assert main(["predict", out, f"{folder}/new.csv"]) == 0
-assert main(["compare", "sin2x", "--hidden", "2", "--weight-decay", "1", "--out", f"{folder}/compare"]) == 0
+assert main(["compare", "sin2x", "--hidden", "2", "--weight-decay", "1", "--methods", "al,ipopt-single",
+             "--out", f"{folder}/compare"]) == 0
 assert main(["conditioning", "sin2x", "--depths", "1", "--widths", "2", "--seeds", "1", "--activations", "tanh",
              "--out", f"{folder}/sweep", "--workers", "1"]) == 0
 assert main(["doctor"]) in (0, 1) and main(["datasets"]) == 0

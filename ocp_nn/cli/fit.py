@@ -46,7 +46,7 @@ examples:
 Inputs and targets are standardised by the training part; errors are reported
 in the target's own units.
 Ctrl-C ends the run with the best weights so far; --resume goes on with it.
-Exit code: 0 converged, 2 a limit was reached, 1 error, 130 interrupted.
+Exit code: 0 converged, 2 a limit was reached, 1 error, 130 interrupted, 143 terminated.
 """
 
 
