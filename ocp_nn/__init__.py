@@ -15,6 +15,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from . import program as program  # first: it is what Ctrl-C meets while the others are imported
+
+# isort: split
 from . import augmented_lagrangian, forward_dp
 from .certificate import Certificate, certify
 from .data import DataError, Dataset, Scaler, load_dataset, random_split

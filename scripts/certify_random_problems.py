@@ -153,7 +153,11 @@ def random_options(rng: np.random.Generator, network: Network) -> Options:
 
 def run_case(seed: int) -> Outcome:
     """Solve a case and look for faults."""
-    problem, start, options = random_case(seed)
+    try:
+        problem, start, options = random_case(seed)
+    except ValueError as error:  # data whose squares are no numbers are refused, in these words
+        refused = "scale the data" in str(error)
+        return Outcome(seed=seed, status="refused" if refused else "exception", faults=() if refused else (str(error),))
     status, faults = "exception", list[str]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -186,7 +186,7 @@ def test_a_network_beyond_any_memory(tmp_path, capsys, arguments):
 
 
 DATA = {
-    "a device": (DEVICE, f"{DEVICE}: neither a file nor a folder"),
+    "a device": (DEVICE, f"{DEVICE}: a device, expected a file with a table"),
     "nothing": ("", "name_or_path must be a name, or the path of a file or folder, received ''"),
     "a blank": (" ", "unknown data set"),
     "a number": ("1e400", "unknown data set '1e400'"),

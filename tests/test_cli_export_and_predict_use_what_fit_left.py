@@ -159,7 +159,7 @@ MISTAKES = {
     "no export": (["export", "{folder}"], "--to"),
     "no folder to write to": (
         ["export", "{folder}", "--to", "c", "--out", "{tmp}/a/b.c"],
-        "a: no such folder to write b.c to",
+        "a/b.c: cannot be written: No such file or directory",
     ),
 }
 

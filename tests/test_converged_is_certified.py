@@ -105,8 +105,12 @@ def test_a_converged_state_stands_for_the_result_that_is_returned():
 @pytest.mark.parametrize("activation", ["tanh", "relu", "softplus", "identity"])
 @pytest.mark.parametrize("x_size", SIZES)
 @pytest.mark.parametrize("y_size", SIZES)
-def test_data_of_any_size_end_in_a_status(x_size, y_size, activation):
-    problem = problem_of(x_size, y_size, activation=activation)
+def test_data_of_any_size_end_in_a_status_or_one_sentence(x_size, y_size, activation):
+    try:
+        problem = problem_of(x_size, y_size, activation=activation)
+    except ValueError as error:
+        assert "flow" in str(error) and "scale the data" in str(error)
+        return
     result = solve(problem, options=Options(max_outer=15, max_restarts=1))
     assert result.status in (Status.CONVERGED, Status.STALLED, Status.NON_FINITE, Status.OUTER_LIMIT)
     assert result.certificate.passed() or not result.success
@@ -127,7 +131,7 @@ def problem_without_warnings(problem, controls):
 
 def test_quiet_calls_leave_the_floating_point_settings_as_they_are():
     before = np.geterr()
-    solve(problem_of(1e160, 1e160), options=Options(max_outer=2))
+    solve(problem_of(1e150, 1e150), options=Options(max_outer=2))
     assert np.geterr() == before
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -207,7 +207,7 @@ def test_resuming_a_run_that_goes_on_is_refused(tmp_path, capsys):
 
 @posix
 def test_fit_after_the_kill_of_a_fit_leaves_its_own_files_alone(tmp_path, capsys):
-    arguments = ["fit", "sin2x", "--hidden", "12,12", "--weight-decay", "0.001", "--reference", "none"]
+    arguments = ["fit", "friedman", "--hidden", "30,30", "--weight-decay", "0.001", "--reference", "none"]
     command = [sys.executable, "-m", "ocp_nn", *arguments, "--checkpoint", "1e-9", "--out", str(tmp_path)]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

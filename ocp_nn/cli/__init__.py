@@ -4,7 +4,7 @@ Each command is a module of this package with ``register(subparsers)`` and ``run
 the library does not.  A mistake of the user is one line on standard error, without a traceback.
 
 Exit codes: 0 done (a solve: converged), 2 a solve ended without converging (a limit was reached; what was found is
-written all the same) or with errors that are no finite numbers, 1 an error, 130 interrupted.
+written all the same) or with errors that are no finite numbers, 1 an error, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, program
 from . import compare, conditioning, datasets, doctor, export, fit, predict
 
 __all__ = ["main"]
@@ -42,12 +42,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    args = _parser().parse_args(arguments)
     try:
-        return int(args.run(args))
+        program.started()
+        args = _parser().parse_args(arguments)
+        return program.exit_code(int(args.run(args)))
     except KeyboardInterrupt:
         print("ocp-nn: interrupted", file=sys.stderr)
-        return 130
+        return program.exit_code(program.INTERRUPTED)
     except BrokenPipeError:
         return _closed_pipe()
     except (ValueError, OSError, ImportError, MemoryError) as error:

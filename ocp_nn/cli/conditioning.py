@@ -220,8 +220,11 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     if quiet:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+    from ..report.random_state import same_random_state
+
+    with same_random_state():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
     console = Console(file=sys.stderr)
     with Progress("runs", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as bar:

@@ -51,7 +51,7 @@ Inputs and targets are standardised by the training part; errors are reported
 in the target's own units.
 Ctrl-C ends the run with the best weights so far; --resume goes on with it.
 Exit code: 0 converged, 2 a limit was reached or an error is not a finite
-number, 1 error, 130 interrupted.
+number, 1 error, 130 interrupted, 143 terminated.
 """
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..network import Dense, Network
 from ..problem import Trajectory
 from .axes import BLACK, BLUE, GREEN, GREY, ORANGE, RED, log_ticks, make_axes, set_title
+from .boxes import draw_boxes
 from .collapse import Collapse, collapse_line, collapsed_units
 
 if TYPE_CHECKING:
@@ -112,19 +113,7 @@ def plot_weights(network: Network, controls: Sequence[Array], ax: Axes | None = 
         layer.weights(u) if isinstance(layer, Dense) else (u, np.empty(0))
         for layer, u in zip(network.layers, controls, strict=True)
     ]
-    layers = range(network.num_stages)
-    ax.boxplot(
-        [weight.ravel() for weight, _ in pairs],
-        positions=list(layers),
-        widths=0.35,
-        whis=(5, 95),
-        medianprops={"color": BLACK},
-        boxprops={"color": BLUE},
-        whiskerprops={"color": BLUE},
-        capprops={"color": BLUE},
-        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": BLUE},
-        manage_ticks=False,
-    )
+    draw_boxes(ax, [weight.ravel() for weight, _ in pairs], BLUE, BLACK)
     for k, (_, bias) in enumerate(pairs):
         label = "biases" if k == 0 else None
         ax.scatter(np.full(len(bias), k + 0.3), bias, s=14, marker="^", edgecolors=RED, facecolors="none", label=label)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..result import Record
+from .random_state import same_random_state
 from .tables import history_cells, history_header, history_names, history_row
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class LiveHistory:
     """
 
     def __init__(self, stream: TextIO | None = None, *, terminal: bool | None = None) -> None:
-        from rich.console import Console
+        with same_random_state():
+            from rich.console import Console
 
         self._stream = sys.stdout if stream is None else stream
         self._console = Console(file=self._stream, highlight=False)
