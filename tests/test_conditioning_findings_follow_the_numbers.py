@@ -190,9 +190,9 @@ def test_the_command_prints_table_verdict_and_choice(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--depths", "2,x"], "an integer >= 1 is expected"),
-        (["--activations", "tanh,sine"], "unknown name 'sine'"),
-        (["--weight-decay", "0"], "a number > 0 is expected"),
+        (["--depths", "2,x"], "must be integers from 1 to 100000 separated by commas, received '2,x'"),
+        (["--activations", "tanh,sine"], "softplus, identity, separated by commas, received 'tanh,sine'"),
+        (["--weight-decay", "0"], "--weight-decay: must be a finite number > 0, received '0'"),
         (["--no-sweep"], "nothing to do without --hidden"),
         (["nowhere.csv"], "no such file"),
     ],
