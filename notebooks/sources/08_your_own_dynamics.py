@@ -66,7 +66,7 @@ for (name, block), color, style in zip(blocks.items(), (BLUE, RED), ("-", "--"),
     problem = ocp_nn.TrainingProblem(network, x, y, weight_decay=0.02)
     for allowed in (0, 40):
         runs = [ocp_nn.solve(problem, options=ocp_nn.Options(seed=s, max_restarts=allowed)) for s in range(6)]
-        print(f"{name:15s} up to {allowed:2d} restarts:", *(f"{r.objective:.3f} ({r.counts['restarts']})" for r in runs))
+        print(f"{name:15s} up to {allowed:2d} restarts", *(f"{r.objective:.3f} ({r.counts['restarts']})" for r in runs))
     ax.plot(grid, network.predict(runs[0].trajectory.controls, grid), style, color=color, linewidth=2, label=name)
     assert all(run.success and run.objective < 0.3 and run.certificate.passed(1e-5) for run in runs)
 ax.legend(frameon=False, fontsize=11)
