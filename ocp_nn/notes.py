@@ -17,7 +17,7 @@ __all__ = ["notes_on"]
 
 Array = NDArray[np.float64]
 
-# R^2 below which a network has stayed at the mean; targets whose sum of squares is this much above that of their
+# R^2 below which a network is no better than the mean; targets whose sum of squares is this much above that of their
 # deviations do not vary beyond rounding.
 _AT_MEAN, _CONSTANT = 0.01, 1e-24
 
@@ -38,17 +38,21 @@ def notes_on(problem: TrainingProblem, controls: Sequence[Array], objective: flo
         varies = _CONSTANT * float(np.vdot(problem.y, problem.y)) < line.mean_objective < np.inf
     if problem.network.is_affine or not (varies and np.isfinite(squares) and line.matches(squares)):
         return ()
-    explained, linear = line.share_explained(squares), line.share_explained(line.objective)
-    if explained < _AT_MEAN:
+    explained, linear = (_r2(line.share_explained(value)) for value in (squares, line.objective))
+    if line.share_explained(squares) < _AT_MEAN:
         return (
-            f"The network has stayed at the mean of the targets (R2 {explained:.3f}; linear least squares "
-            f"{linear:.3f}): another seed, another initialisation or less weight decay may free it.",
+            f"The network explains the targets no better than their mean does (R2 {explained}; linear least squares "
+            f"{linear}); another seed, another initialisation or less weight decay may.",
         )
     if line.bends:
         advice = "random features of the inputs do, so another seed, another initialisation or less weight decay may."
     else:
         advice = "nor do random features of the inputs, so the data may be linear, or the weight decay too strong."
     return (
-        f"The network explains the targets no better than linear least squares (R2 {explained:.3f} against "
-        f"{linear:.3f}); {advice}",
+        f"The network explains the targets no better than linear least squares (R2 {explained} against {linear}); "
+        f"{advice}",
     )
+
+
+def _r2(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # without the sign of -0.000

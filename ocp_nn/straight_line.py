@@ -6,9 +6,9 @@ Such an end is recognised by its sum of squares, weight decay left out on both s
 same line costs a deep network more of it than a regression.
 
 Whether the data bend at all is asked of a ridge regression on random features, judged by generalised cross-validation
-(Golub, Heath and Wahba 1979), ||r||^2 / (N - degrees of freedom)^2.  The features, beside the line, are tanh units
-with random directions and centres at samples; the ridge is the weight decay or more, so where that is so strong that
-nothing can bend, the answer is no.
+(Golub, Heath and Wahba 1979), ||r||^2 / (N - degrees of freedom)^2.  The features, beside the line, are tanh units of
+one to three inputs each, with random directions and centres at samples: real data bend in few inputs at a time.  The
+ridge is the weight decay or more, so where that is so strong that nothing can bend, the answer is no.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["StraightLine"]
 
 Array = NDArray[np.float64]
 
-# Random features, samples they are fitted to at most, and their slope in standard deviations of the inputs.
-_FEATURES, _SAMPLES, _GAIN = 50, 1000, 2.0
+# Random features, their inputs at most, samples they are fitted to at most, and slope in standard deviations.
+_FEATURES, _INPUTS, _SAMPLES, _GAIN = 100, 3, 1000, 2.0
 
 # Ridges that are tried, relative to the number of samples.
 _RIDGES = np.geomspace(1e-4, 1e2, 13)
@@ -119,8 +119,11 @@ def _random_features(x: Array, rng: np.random.Generator) -> Array:
     """tanh units of the standardised inputs, (N, features)."""
     scale = x.std(axis=0)
     standard = (x - x.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
-    directions = rng.standard_normal((x.shape[1], _FEATURES))
-    directions /= np.linalg.norm(directions, axis=0)
+    directions = np.zeros((x.shape[1], _FEATURES))
+    for j in range(_FEATURES):
+        chosen = rng.permutation(x.shape[1])[: 1 + j % _INPUTS]
+        direction = rng.standard_normal(len(chosen))
+        directions[chosen, j] = direction / np.linalg.norm(direction)
     centres = standard[rng.integers(len(x), size=_FEATURES)]
     return np.tanh(_GAIN * (standard @ directions - np.sum(centres.T * directions, axis=0)))
 
@@ -132,11 +135,12 @@ def _score_ratio(x: Array, y: Array, features: Array, least_ridge: float) -> flo
     if free < 1:
         return 1.0
     residual = _residual(basis, y)
-    left, values, _ = np.linalg.svd(_residual(basis, features), full_matrices=False)
-    parts = np.sum((left.T @ residual) ** 2, axis=1)
-    ridges = np.maximum(_RIDGES * len(x), least_ridge)[:, None]
-    kept = values**2 / (values**2 + ridges)
+    features = _residual(basis, features)
+    values, vectors = np.linalg.eigh(features.T @ features)
+    parts = np.sum((vectors.T @ (features.T @ residual)) ** 2, axis=1)
+    shifted = values + np.maximum(_RIDGES * len(x), least_ridge)[:, None]
+    kept = values / shifted
     line = float(np.vdot(residual, residual))
-    squares = line - np.sum(kept * (2.0 - kept) * parts, axis=1)
+    squares = line - np.sum((2.0 - kept) * parts / shifted, axis=1)
     ratios = squares / line * (free / (free - np.sum(kept, axis=1))) ** 2
     return float(np.min(ratios))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,9 @@ def test_a_fit_whose_ridge_is_lost_in_rounding_leaves_the_mean():
     x = np.tile(1e16 * np.arange(1.0, 9.0)[:, None], 3)
     problem = TrainingProblem(Network.mlp([3, 3, 1], "identity"), x, np.arange(8.0), 0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ocp_nn.initialise._spread_units", lambda *_: np.vstack([np.eye(3), np.zeros(3)]).ravel())
+        patch.setattr(
+            import_module("ocp_nn.initialise"), "_spread_units", lambda *_: np.vstack([np.eye(3), np.zeros(3)]).ravel()
+        )
         controls = fit_states(problem, 0)
     np.testing.assert_array_equal(controls[-1], [0.0, 0.0, 0.0, 3.5])
 

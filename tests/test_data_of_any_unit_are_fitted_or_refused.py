@@ -69,15 +69,15 @@ def test_columns_without_much_variation_stay_small(table, expected):
 
 
 REFUSED = {
-    "beyond what can be predicted": [[1.7e308], [-1.7e308]],
-    "infinite": [[1.0], [np.inf]],
-    "not a number": [[np.nan], [1.0]],
+    "beyond what can be predicted": ([[1.7e308], [-1.7e308]], "column 0: finite values up to 1e.300 in magnitude"),
+    "infinite": ([[1.0], [np.inf]], "must be finite, received inf in row 1, column 0"),
+    "not a number": ([[np.nan], [1.0]], "must be finite, received nan in row 0, column 0"),
 }
 
 
-@pytest.mark.parametrize("table", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_standardised_is_refused(table):
-    with pytest.raises(ValueError, match=r"column 0: finite values up to 1e\+300 in magnitude can be standardised"):
+@pytest.mark.parametrize(("table", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_standardised_is_refused(table, message):
+    with pytest.raises(ValueError, match=message):
         Scaler.fit(table)
 
 

@@ -318,8 +318,8 @@ def test_the_first_damping_is_relative_to_the_mean_diagonal_of_the_gauss_newton_
 def test_without_curvature_the_first_damping_is_absolute():
     """A dead ReLU layer in front of a zero one, no bias that moves: every derivative in the first control is zero."""
     network = Network.mlp([1, 2, 1], "relu")
-    problem = TrainingProblem(network, np.full((4, 1), 1e200), np.ones((4, 1)))
-    controls = tuple(1e200 * np.ones(layer.num_controls) for layer in network.layers)
+    problem = TrainingProblem(network, np.full((4, 1), 1e150), np.ones((4, 1)))
+    controls = tuple(1e250 * np.ones(layer.num_controls) for layer in network.layers)
     lagrangian = AugmentedLagrangian(problem, (np.zeros((4, 2)),), (INF,))
     with np.errstate(over="ignore", invalid="ignore"):
         point = lagrangian.at(controls, problem.rollout(controls).states)

@@ -37,7 +37,6 @@ FAR = {
     ),
     "below": ([[0.0, 0.0], [0.0, -3.1]], "1 of 2 samples .*'feed' is -3.1 in sample 2, and was -1 to 1"),
     "the furthest is named": ([[21.0, 0.0], [0.0, 9.0], [0.0, 5.0]], "3 of 3 samples .*'feed' is 9 in sample 2"),
-    "infinite": ([[0.0, 0.0], [np.inf, 0.0]], "'heat' is inf in sample 2"),
 }
 
 

@@ -127,14 +127,7 @@ def test_public_names_are_told_from_others():
     }
 
 
-def marked(path: Path) -> object:
-    takes_internals = pytest.mark.xfail(
-        reason="notebook 8 still imports ocp_nn.data and ocp_nn.report.figures", strict=True
-    )
-    return pytest.param(path, id=path.stem[:2], marks=[takes_internals] if path.stem.startswith("08") else [])
-
-
-@pytest.mark.parametrize("path", [marked(path) for path in NOTEBOOKS])
+@each_notebook
 def test_it_uses_public_names_only(path: Path) -> None:
     """So that modules may move inside the package."""
     notebook = nbformat.read(path, as_version=4)

@@ -209,7 +209,7 @@ META = {
         put("options", "speed", value=1),
         "the entry 'options' has an entry 'speed', expected only seed",
     ),
-    "option": (put("options", "tolerance", value=-1.0), "tolerance must be > 0"),
+    "option": (put("options", "tolerance", value=-1.0), "tolerance must be a finite number > 0"),
     "features": (put("features", value=["a"]), "has 1 features, expected 2"),
     "feature": (put("features", value=["a", 1]), "for 'features', expected a list, each text"),
     "layers": (put("layers", value={}), "for 'layers', expected a list, each an object"),
