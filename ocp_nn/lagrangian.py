@@ -189,10 +189,9 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
     def nonzeros(self, x: Array, lam_f: float, lam_g: Array) -> Array:
         """The entries of the upper triangle in CasADi's order."""
         nlp, layout = self._nlp, self._layout
-        controls, states = nlp._roll(x)
-        stages, residual = nlp._linearize(controls, states)
+        stages, residual = nlp.linearize(nlp.roll(x))
         lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
-        costates = nlp._costates(stages, lam_g, lam_f * residual)
+        costates = nlp.shooting.costates(stages, lam_f * residual, nlp.node_multipliers(lam_g))
         values = np.concatenate([self._entries(segment, stages, costates, lam_f) for segment in layout.segments])
         values = values[layout.order]
         values[layout.diagonal] += lam_f * nlp.training.weight_decay

@@ -9,6 +9,7 @@ import numpy as np
 
 from .forward_dp import FORMS
 from .initialise import INITIALISATIONS
+from .shooting import check_nodes
 
 __all__ = ["Options"]
 
@@ -135,10 +136,7 @@ class Options:
         """
         if isinstance(self.shooting, str):
             return frozenset(range(1, num_stages) if self.shooting == "multiple" else ())
-        nodes = frozenset(int(k) for k in self.shooting)
-        if not nodes <= set(range(1, num_stages)):
-            raise ValueError(f"shooting nodes must lie in 1..{num_stages - 1}, received {sorted(nodes)}")
-        return nodes
+        return check_nodes((int(k) for k in self.shooting), num_stages)
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from .options import Options
 from .persistence import Checkpoint
 from .problem import TrainingProblem, Trajectory
 from .result import Record, Result, Status
+from .shooting import Shooting
 from .solver_state import SolverState, record
 
 __all__ = ["solve"]
@@ -159,12 +160,10 @@ def _result(
 
 def _multipliers(problem: TrainingProblem, state: SolverState) -> Arrays:
     """lambda_0..lambda_{K-1}: the multipliers of the nodes, back-propagated adjoints for the input and between them."""
-    stages = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)
-    costates = [state.point.outputs[-1] - problem.y]
-    for k in reversed(range(problem.num_stages)):
-        is_node = k > 0 and np.isfinite(state.penalty[k - 1])
-        costates.append(state.multipliers[k - 1] if is_node else stages[k].transpose_state(costates[-1]))
-    return tuple(reversed(costates[1:]))
+    point = state.point
+    stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
+    residual = point.outputs[-1] - problem.y
+    return Shooting.from_penalty(state.penalty).multipliers(stages, residual, state.multipliers)
 
 
 def _stationarity(problem: TrainingProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:

@@ -26,7 +26,7 @@ CasADi finds gradients and Jacobians of that in under a second.  Its Hessians ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from .linearize import LinearStage
 from .network import Dense, Layer
 from .problem import TrainingProblem, Trajectory
+from .shooting import Shooting, check_nodes
 
 __all__ = ["NLP", "Block", "multiple_shooting", "project", "single_shooting", "transcribe"]
 
@@ -164,40 +165,39 @@ class NLP:
         """
         given = solution if isinstance(solution, Mapping) else {"x": solution}
         x = _vector("x", given["x"], self.num_variables)
+        trajectory = self.roll(x)
         if self.nodes and "lam_g" not in given:
-            return Trajectory(*self._roll(x))
+            return trajectory
         lam_g = _vector("lam_g", given.get("lam_g", ()), self.num_constraints)
-        controls, states = self._roll(x)
-        stages, residual = self._linearize(controls, states)
-        costates = self._costates(stages, lam_g, residual)
-        return Trajectory(controls, states, (stages[0].transpose_state(costates[0]), *costates[:-1]))
+        stages, residual = self.linearize(trajectory)
+        multipliers = self.shooting.multipliers(stages, residual, self.node_multipliers(lam_g))
+        return replace(trajectory, multipliers=multipliers)
 
-    def _roll(self, x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Controls and states; between nodes the states follow the dynamics."""
-        training, where = self.training, {block.name: block.where for block in self.variables}
-        controls = tuple(x[where[f"u{k}"]] for k in range(training.num_stages))
-        states = [training.x]
-        for k, layer in enumerate(training.network.layers[:-1]):
-            node = where.get(f"x{k + 1}")
-            states.append(
-                layer.forward(states[k], controls[k]) if node is None else x[node].reshape(-1, layer.num_outputs)
-            )
-        return controls, tuple(states)
+    @cached_property
+    def shooting(self) -> Shooting:
+        return Shooting(frozenset(self.nodes))
 
-    def _linearize(self, controls: Sequence[Array], states: Sequence[Array]) -> tuple[tuple[LinearStage, ...], Array]:
-        outputs = self.training.evaluate(controls, states)
-        trajectory = Trajectory(tuple(controls), tuple(states))
+    def roll(self, x: Array) -> Trajectory:
+        """Controls and states of a vector of variables; between nodes the states follow the dynamics."""
+        training, parts = self.training, {(block.kind, block.stage): x[block.where] for block in self.variables}
+        controls = tuple(parts["control", k] for k in range(training.num_stages))
+        at_nodes = [
+            parts["state", k].reshape(-1, width) if k in self.shooting.nodes else np.zeros(0)
+            for k, width in enumerate(training.network.sizes[:-1])
+        ]
+        states, _ = self.shooting.roll(training.network.layers, training.x, controls, states=at_nodes)
+        return Trajectory(controls, states)
+
+    def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Array]:
+        """The stages and the residual f_{K-1} - y at a trajectory."""
+        outputs = self.training.evaluate(trajectory.controls, trajectory.states)
         return self.training.linearize(trajectory, outputs), outputs[-1] - self.training.y
 
-    def _costates(self, stages: Sequence[LinearStage], lam_g: Array, residual: Array) -> tuple[Array, ...]:
-        """lambda_1..lambda_K: given at the nodes, adjoints of what follows elsewhere."""
+    def node_multipliers(self, lam_g: Array) -> list[Array]:
+        """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
         given = {block.stage: lam_g[block.where] for block in self.constraints}
-        costates = [residual]
-        for k in range(len(stages) - 1, 0, -1):
-            costates.append(
-                given[k].reshape(-1, stages[k].num_inputs) if k in given else stages[k].transpose_state(costates[-1])
-            )
-        return tuple(reversed(costates))
+        widths = enumerate(self.training.network.sizes[1:-1], start=1)
+        return [given[k].reshape(-1, width) if k in given else np.zeros(0) for k, width in widths]
 
     def stationarity(self, trajectory: Trajectory) -> float:
         """Largest entry of the Lagrangian's gradient in the variables; at a bound, only what points inwards counts.
@@ -217,17 +217,12 @@ class NLP:
         return float(np.abs(gradient).max())
 
     def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
-        lam_g = self.pack(trajectory).get("lam_g0", np.zeros(0))
-        stages, residual = self._linearize(trajectory.controls, trajectory.states)
-        costates = self._costates(stages, lam_g, residual)
-        decay, parts = self.training.weight_decay, []
-        for block in self.variables:
-            k, stage = block.stage, stages[block.stage]
-            if block.kind == "control":
-                parts.append(stage.transpose_control(costates[k]) + decay * trajectory.controls[k])
-            else:
-                parts.append(stage.transpose_state(costates[k]) - costates[k - 1])
-        return _join(parts)
+        stages, residual = self.linearize(trajectory)
+        costates = self.shooting.costates(stages, residual, (trajectory.multipliers or ())[1:])
+        in_controls = self.training.control_gradient(stages, trajectory.controls, costates)
+        in_states = self.shooting.state_gradient(stages, costates)
+        parts = {"control": in_controls, "state": (np.zeros(0), *in_states)}
+        return _join(parts[block.kind][block.stage] for block in self.variables)
 
     def guess(self, seed: int = 0) -> Trajectory:
         """Standard weights and their rollout.  Any other trajectory will do as well: a guess need not be feasible."""
@@ -332,7 +327,7 @@ def transcribe(
     ValueError
         For nodes outside 1..K-1, bounds that cross or are NaN, or bounds on states that are not variables.
     """
-    nodes = _check_nodes(problem, nodes)
+    nodes = tuple(sorted(check_nodes(nodes, problem.num_stages)))
     state: ca.MX = ca.MX(ca.DM(problem.x.T))
     symbols: list[ca.MX] = []
     defects: list[ca.MX] = []
@@ -381,14 +376,6 @@ def _batch(layer: Layer, state: ca.MX, control: ca.MX) -> ca.MX:
     weights = ca.reshape(control, layer.num_outputs, layer.num_inputs + 1)
     y = layer.phi.symbolic(weights[:, :-1] @ state + ca.repmat(weights[:, -1], 1, samples))
     return state + y if layer.residual else y
-
-
-def _check_nodes(problem: TrainingProblem, nodes: Iterable[int] | None) -> tuple[int, ...]:
-    possible = range(1, problem.num_stages)
-    chosen = tuple(possible) if nodes is None else tuple(sorted(set(nodes)))
-    if not set(chosen) <= set(possible):
-        raise ValueError(f"nodes must lie in 1..{problem.num_stages - 1} (states x_1..x_K-1), received {chosen}")
-    return chosen
 
 
 def _layout(entries: Iterable[tuple[Literal["control", "state", "defect"], int, int]]) -> tuple[Block, ...]:
