@@ -38,7 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import outer_updates as updates
-from .gauss_newton import first_damping, minimise
+from .damping import first_damping
+from .gauss_newton import minimise
 from .initialise import initialise
 from .inner_problem import AugmentedLagrangian
 from .options import Options

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import Damping, InnerResult, Method
+from .damping import Damping
 from .initialise import can_fit_states, fit_states
 from .inner_problem import ROUNDING, AugmentedLagrangian, Point
+from .inner_result import InnerResult
+from .linearisation import Method
 from .options import Options
 from .problem import TrainingProblem
 from .solver_state import Finish, SolverState

@@ -46,8 +46,8 @@ from numpy.typing import NDArray
 
 from .atomic import atomic_write
 from .blas import limited_blas
+from .damping import Damping
 from .data.scaling import Scaler
-from .gauss_newton import Damping
 from .inner_problem import AugmentedLagrangian
 from .model import Model
 from .network import Network

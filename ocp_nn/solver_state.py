@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import Damping
+from .damping import Damping
 from .inner_problem import Point
 from .result import Record
 

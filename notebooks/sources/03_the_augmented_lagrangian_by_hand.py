@@ -22,7 +22,8 @@ from matplotlib.colors import LogNorm
 
 import ocp_nn
 from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.gauss_newton import Damping, minimise
+from ocp_nn.damping import Damping
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.inner_problem import AugmentedLagrangian
 from ocp_nn.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED
 

@@ -23,7 +23,7 @@ from scipy import linalg
 
 from ..curvature import segment_hessian
 from ..forward_dp.covariance import predict_covariance
-from ..forward_dp.information import condense
+from ..forward_dp.information import merge
 from .point import LinearisedPoint
 
 __all__ = [
@@ -63,7 +63,7 @@ def lagrangian_hessian(point: LinearisedPoint, *, gauss_newton: bool = False) ->
 
 def constraint_jacobian(point: LinearisedPoint) -> Array:
     """C, one row a defect at a node: [.. A, B, -I ..] of the stages between two nodes merged."""
-    segments = condense(point.subproblem(1.0)) if point.ridge else condense(_with_ridge(point).subproblem(1.0))
+    segments = merge(point.subproblem(1.0)) if point.ridge else merge(_with_ridge(point).subproblem(1.0))
     jacobian = np.zeros((point.num_constraints, point.num_constraints + point.num_controls))
     row = column = 0
     for segment in segments[:-1]:
@@ -135,7 +135,7 @@ def carried_covariances(point: LinearisedPoint, beta: float) -> list[Array]:
 
 def information_factors(point: LinearisedPoint, beta: float) -> list[Array]:
     """Per segment, the columns of (z_k, w_k) whose R factor the information form back-substitutes with."""
-    segments = condense(point.subproblem(beta))
+    segments = merge(point.subproblem(beta))
     root, factors = np.zeros((0, 0)), []
     for segment in segments:
         samples, height, controls = segment.B.shape

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from .reduced import Reduced
+from .condensed import Condensed
+from .dual import DualFactor
 from .subproblem import Subproblem
 
-__all__ = ["CovarianceFactor", "predict_covariance"]
+__all__ = ["CovarianceForm", "predict_covariance"]
 
 Array = NDArray[np.float64]
 
@@ -57,35 +58,24 @@ def _left(a: Array, covariance: Array) -> Array:
     return product.reshape(samples, a.shape[1], *covariance.shape[2:])
 
 
-class CovarianceFactor:
-    """Cholesky factor of S, from the whole recursion of covariances."""
+class CovarianceForm:
+    """S by the whole recursion of covariances, which is run anew for every ridge."""
 
-    def __init__(self, reduced: Reduced) -> None:
-        self._reduced = reduced
+    def __init__(self, condensed: Condensed) -> None:
+        self._condensed = condensed
 
-    def factorize(self, ridge: float) -> None:
-        """Run the recursion and factor S for rho + mu = ``ridge``.
+    def factor(self, ridge: float) -> DualFactor:
+        """Run the recursion and factor S for rho + mu = ``ridge``: from there on this is the dual form.
 
         Raises
         ------
         numpy.linalg.LinAlgError
             If S is not positive definite in floating point (ridge too small).
         """
-        self._ridge = ridge
-        size = self._reduced.subproblem.residual.size
-        for covariance in predict_covariance(self._reduced.subproblem, ridge):
+        size = self._condensed.subproblem.residual.size
+        for covariance in predict_covariance(self._condensed.subproblem, ridge):
             output = covariance
-        self._factor, info = lapack.dpotrf(output.reshape(size, size), lower=1, clean=0)
+        triangle, info = lapack.dpotrf(output.reshape(size, size), lower=1, clean=0)
         if info != 0:
             raise np.linalg.LinAlgError(f"the output covariance is not positive definite with rho + mu = {ridge:.1e}")
-
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        right = self._ridge * first
-        if second.any():
-            right += self._reduced.tangent(second)
-        flat, _ = lapack.dpotrs(self._factor, right.reshape(-1), lower=1)
-        eta = flat.reshape(first.shape)
-        return eta, (second - self._reduced.adjoint(eta)) / self._ridge
-
-    def precondition(self, second: Array) -> Array:
-        return self.solve(np.zeros_like(self._reduced.subproblem.residual), second)[1]
+        return DualFactor(self._condensed, triangle, ridge, lower=True)

@@ -1,6 +1,6 @@
 """Dual form: carry only the output covariance S, of size N m x N m.
 
-Eliminating w = -q J' eta, q = 1/(rho + mu), from the augmented system of :mod:`.reduced` leaves
+Eliminating w = -q J' eta, q = 1/(rho + mu), from the augmented system of :mod:`.condensed` leaves
 
     S eta = rhat,      S = Sigma + q J J' = I + sum_k Psi_k Psi_k'/beta_k + q sum_k (Psi_k B_k)(Psi_k B_k)',
 
@@ -17,54 +17,66 @@ Cost: K N^2 (m^2 n + n) + (N m)^3 / 3.  Good when N m <= P.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from .reduced import Reduced
+from .condensed import Condensed, Solution
 
-__all__ = ["DualFactor"]
+__all__ = ["DualFactor", "DualForm"]
 
 Array = NDArray[np.float64]
 
 
-class DualFactor:
-    """Cholesky factor of T.  The kernel does not depend on the damping and is kept for further dampings."""
+class DualForm:
+    """The kernel J J', which does not depend on the damping."""
 
-    def __init__(self, reduced: Reduced) -> None:
-        self._reduced = reduced
-        size = reduced.subproblem.residual.size
+    def __init__(self, condensed: Condensed) -> None:
+        self._condensed = condensed
+        size = condensed.subproblem.residual.size
         self.kernel = np.zeros((size, size))  # its lower triangle
-        for stage, psi in zip(reduced.subproblem.stages, reduced.sensitivities, strict=True):
+        for stage, psi in zip(condensed.subproblem.stages, condensed.sensitivities, strict=True):
             stage.add_output_gram(psi, self.kernel)
-        self._matrix = np.empty_like(self.kernel)
 
-    def factorize(self, ridge: float) -> None:
-        """Factor T for rho + mu = ``ridge``.
+    def factor(self, ridge: float) -> DualFactor:
+        """The Cholesky factor of T for rho + mu = ``ridge``.
 
         Raises
         ------
         numpy.linalg.LinAlgError
             If T is not positive definite in floating point (ridge too small).
         """
-        samples, outputs = self._reduced.subproblem.residual.shape
-        np.copyto(self._matrix, self.kernel)
-        blocks = self._matrix.reshape(samples, outputs, samples, outputs)
+        samples, outputs = self._condensed.subproblem.residual.shape
+        matrix = self.kernel.copy()
+        blocks = matrix.reshape(samples, outputs, samples, outputs)
         diagonal = np.einsum("iaib->iab", blocks)  # a view
-        diagonal += ridge * self._reduced.noise
+        diagonal += ridge * self._condensed.noise
         # the lower triangle in row-major order is the upper one in LAPACK's column-major order
-        _, info = lapack.dpotrf(self._matrix.T, lower=0, overwrite_a=1, clean=0)
+        triangle, info = lapack.dpotrf(matrix.T, lower=0, overwrite_a=1, clean=0)
         if info != 0:
             raise np.linalg.LinAlgError(f"the output covariance is not positive definite with rho + mu = {ridge:.1e}")
-        self._ridge = ridge
+        return DualFactor(self._condensed, triangle, ridge)
 
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        right = self._ridge * first
+
+@dataclass(frozen=True, eq=False)
+class DualFactor:
+    """The Cholesky factor of T or of S: ``triangle`` is its upper one, or the lower one if ``lower``."""
+
+    condensed: Condensed
+    triangle: Array
+    ridge: float
+    lower: bool = False
+
+    def solve(self, first: Array, second: Array) -> Solution:
+        right = self.ridge * first
         if second.any():
-            right += self._reduced.tangent(second)
-        flat, _ = lapack.dpotrs(self._matrix.T, right.reshape(-1), lower=0)
+            right += self.condensed.tangent(second)
+        flat, _ = lapack.dpotrs(self.triangle, right.reshape(-1), lower=self.lower)
         eta = flat.reshape(first.shape)
-        return eta, (second - self._reduced.adjoint(eta)) / self._ridge
+        etas = self.condensed.back_propagate(eta)
+        return Solution(eta, (second - self.condensed.pull(etas)) / self.ridge, etas)
 
     def precondition(self, second: Array) -> Array:
-        return self.solve(np.zeros_like(self._reduced.subproblem.residual), second)[1]
+        return self.solve(np.zeros_like(self.condensed.subproblem.residual), second).w

@@ -13,7 +13,7 @@ sides holds s_{k+1}.  A backward sweep reads the minimiser off.  Only orthogonal
 normal equations.
 
 An infinite beta_k cannot be a row weight.  There the state is substituted first: stages k and k+1 merge into one with
-A = A_{k+1} A_k and B = [A_{k+1} B_k, B_{k+1}] (:func:`condense`).
+A = A_{k+1} A_k and B = [A_{k+1} B_k, B_{k+1}] (:func:`merge`).
 
 Cost: K (N n)^3.  The textbook form, for teaching and tiny problems.
 """
@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import lapack
 
-from .reduced import Reduced
+from .condensed import Condensed, Solution
 from .subproblem import Subproblem
 
-__all__ = ["CondensedStage", "InformationFactor", "condense"]
+__all__ = ["InformationFactor", "InformationForm", "MergedStage", "merge"]
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ _QR_BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
-class CondensedStage:
+class MergedStage:
     """One or more stages between two nodes: A (N, n', n), B (N, n', P) and the weight beta of its end."""
 
     A: Array
@@ -48,19 +48,19 @@ class CondensedStage:
     penalty: float
 
 
-def condense(subproblem: Subproblem) -> list[CondensedStage]:
+def merge(subproblem: Subproblem) -> list[MergedStage]:
     """Merge stages across eliminated states; the last stage, compared with the data, has weight one."""
-    condensed: list[CondensedStage] = []
-    merged: CondensedStage | None = None
+    between_nodes: list[MergedStage] = []
+    merged: MergedStage | None = None
     for stage, beta in zip(subproblem.stages, (*subproblem.penalty, 1.0), strict=True):
         a, b = stage.A, stage.B
         if merged is not None:
             a, b = a @ merged.A, np.concatenate([a @ merged.B, b], axis=2)
-        merged = CondensedStage(a, b, beta)
+        merged = MergedStage(a, b, beta)
         if np.isfinite(beta):
-            condensed.append(merged)
+            between_nodes.append(merged)
             merged = None
-    return condensed
+    return between_nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class _Elimination:
         return both[: self.known], both[self.known :]
 
 
-def _eliminate(root: Array, stage: CondensedStage, ridge: float, *, final: bool) -> tuple[_Elimination, Array]:
+def _eliminate(root: Array, stage: MergedStage, ridge: float, *, final: bool) -> tuple[_Elimination, Array]:
     """One stage of the recursion: R_k -> (elimination of z_k and w_k, R_{k+1})."""
     known = len(root)
     samples, width, controls = stage.B.shape
@@ -110,41 +110,50 @@ def _eliminate(root: Array, stage: CondensedStage, ridge: float, *, final: bool)
     return _Elimination(reflectors, scales, order, known, controls), np.triu(reflectors[cut : rows.shape[1], cut:])
 
 
-class InformationFactor:
-    """The QR factors of every stage."""
+class InformationForm:
+    """The stages between nodes; the recursion is run anew for every ridge."""
 
-    def __init__(self, reduced: Reduced) -> None:
-        self._reduced = reduced
-        self._stages = condense(reduced.subproblem)
+    def __init__(self, condensed: Condensed) -> None:
+        self._condensed = condensed
+        self._stages = merge(condensed.subproblem)
 
-    def factorize(self, ridge: float) -> None:
+    def factor(self, ridge: float) -> InformationFactor:
         """Run the recursion R_0, R_1, ... for rho + mu = ``ridge``."""
-        self._ridge = ridge
-        self._eliminations: list[_Elimination] = []
+        eliminations: list[_Elimination] = []
         root = np.zeros((0, 0))
         for stage in self._stages:
             elimination, root = _eliminate(root, stage, ridge, final=stage is self._stages[-1])
-            self._eliminations.append(elimination)
+            eliminations.append(elimination)
+        return InformationFactor(self._condensed, tuple(eliminations), ridge)
 
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
+
+@dataclass(frozen=True, eq=False)
+class InformationFactor:
+    """The QR factors of every stage."""
+
+    condensed: Condensed
+    eliminations: tuple[_Elimination, ...]
+    ridge: float
+
+    def solve(self, first: Array, second: Array) -> Solution:
         w = self._minimise(first, second)
-        return self._reduced.noise_solve(first + self._reduced.tangent(w)), w
+        return Solution(self.condensed.noise_solve(first + self.condensed.tangent(w)), w)
 
     def precondition(self, second: Array) -> Array:
-        return self._minimise(np.zeros_like(self._reduced.subproblem.residual), second)
+        return self._minimise(np.zeros_like(self.condensed.subproblem.residual), second)
 
     def _minimise(self, first: Array, second: Array) -> Array:
-        """w of the system (*) of :mod:`.reduced`: s_{k+1} forward, (z_k, w_k) backward."""
-        efforts = np.split(second / np.sqrt(self._ridge), np.cumsum([e.controls for e in self._eliminations])[:-1])
+        """w of the system (*) of :mod:`.condensed`: s_{k+1} forward, (z_k, w_k) backward."""
+        efforts = np.split(second / np.sqrt(self.ridge), np.cumsum([e.controls for e in self.eliminations])[:-1])
         rotated, arrival = [], np.zeros(0)
-        for elimination, effort in zip(self._eliminations, efforts, strict=True):
+        for elimination, effort in zip(self.eliminations, efforts, strict=True):
             rows = len(elimination.row_order) - len(arrival) - len(effort)
-            dynamics = -first.ravel() if elimination is self._eliminations[-1] else np.zeros(rows)
+            dynamics = -first.ravel() if elimination is self.eliminations[-1] else np.zeros(rows)
             rotated.append(elimination.rotate(np.concatenate([arrival, effort, dynamics])))
             cut = elimination.known + elimination.controls
             arrival = rotated[-1][cut : elimination.reflectors.shape[1]]
         z, steps = np.zeros(0), []
-        for elimination, right in zip(reversed(self._eliminations), reversed(rotated), strict=True):
+        for elimination, right in zip(reversed(self.eliminations), reversed(rotated), strict=True):
             z, w = elimination.back_substitute(right, z)
             steps.append(w)
         return np.concatenate(steps[::-1])

@@ -1,6 +1,6 @@
 """Primal form: carry only the reduced normal matrix in the controls, of size P x P.
 
-Eliminating eta = Sigma^-1 (rhat + J w) from the augmented system of :mod:`.reduced` leaves the ridge problem
+Eliminating eta = Sigma^-1 (rhat + J w) from the augmented system of :mod:`.condensed` leaves the ridge problem
 
     H w = -J' Sigma^-1 rhat,      H = (rho + mu) I + J' Sigma^-1 J.
 
@@ -14,28 +14,29 @@ Cost: N m P^2 + P^3 / 3, twice that by QR.  Good when P < N m.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from .reduced import Reduced
+from .condensed import Condensed, Solution
 
-__all__ = ["PrimalFactor"]
+__all__ = ["PrimalFactor", "PrimalForm"]
 
 Array = NDArray[np.float64]
 
 
-class PrimalFactor:
-    """Cholesky factor of H.  The Gram (or R) matrix does not depend on the damping and is kept."""
+class PrimalForm:
+    """The Gram matrix J' Sigma^-1 J, or its R factor, which does not depend on the damping."""
 
-    def __init__(self, reduced: Reduced, *, orthogonal: bool = False) -> None:
-        self._reduced = reduced
+    def __init__(self, condensed: Condensed, *, orthogonal: bool = False) -> None:
+        self._condensed = condensed
         self._orthogonal = orthogonal
-        size = reduced.subproblem.num_controls
+        size = condensed.subproblem.num_controls
         self.gram = np.zeros((size, size), order="F")  # its upper triangle
-        for _, batch in reduced.batches():
+        for _, batch in condensed.batches():
             self._accumulate(batch.whitened_jacobian())
-        self._factor = np.empty_like(self.gram)
 
     def _accumulate(self, rows: Array) -> None:
         if self._orthogonal:
@@ -43,8 +44,8 @@ class PrimalFactor:
         else:
             self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, overwrite_c=1)
 
-    def factorize(self, ridge: float) -> None:
-        """Factor H for rho + mu = ``ridge``.
+    def factor(self, ridge: float) -> PrimalFactor:
+        """The Cholesky factor of H for rho + mu = ``ridge``.
 
         Raises
         ------
@@ -53,22 +54,30 @@ class PrimalFactor:
         """
         if self._orthogonal:
             decay = np.sqrt(ridge) * np.eye(len(self.gram))
-            self._factor = _stack_on_triangle(self.gram, decay, triangular=True)
-            return
-        np.copyto(self._factor, self.gram)
-        self._factor[np.diag_indices_from(self._factor)] += ridge
-        _, info = lapack.dpotrf(self._factor, lower=0, overwrite_a=1, clean=0)
+            return PrimalFactor(self._condensed, _stack_on_triangle(self.gram, decay, triangular=True))
+        matrix = self.gram.copy(order="F")
+        matrix[np.diag_indices_from(matrix)] += ridge
+        triangle, info = lapack.dpotrf(matrix, lower=0, overwrite_a=1, clean=0)
         if info != 0:
             raise np.linalg.LinAlgError(f"the normal matrix is not positive definite with rho + mu = {ridge:.1e}")
+        return PrimalFactor(self._condensed, triangle)
 
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        reduced = self._reduced
-        right = second - reduced.adjoint(reduced.noise_solve(first)) if first.any() else second
+
+@dataclass(frozen=True, eq=False)
+class PrimalFactor:
+    """The upper Cholesky factor of H."""
+
+    condensed: Condensed
+    triangle: Array
+
+    def solve(self, first: Array, second: Array) -> Solution:
+        condensed = self.condensed
+        right = second - condensed.adjoint(condensed.noise_solve(first)) if first.any() else second
         w = self.precondition(right)
-        return reduced.noise_solve(first + reduced.tangent(w)), w
+        return Solution(condensed.noise_solve(first + condensed.tangent(w)), w)
 
     def precondition(self, second: Array) -> Array:
-        w: Array = lapack.dpotrs(self._factor, second, lower=0)[0]
+        w: Array = lapack.dpotrs(self.triangle, second, lower=0)[0]
         return w
 
 

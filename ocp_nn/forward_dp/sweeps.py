@@ -19,7 +19,7 @@ one cache-sized batch after the other.  Nothing here depends on rho or mu.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -46,7 +46,6 @@ class Batch:
 
     stages: tuple[LinearStage, ...]
     slack_variance: tuple[float, ...]
-    _latest: list[Arrays] = field(default_factory=list, init=False, repr=False)
 
     @property
     def has_slack(self) -> bool:
@@ -80,18 +79,18 @@ class Batch:
 
     def back_propagate(self, eta: Array) -> Arrays:
         """eta_1..eta_K from eta_K = ``eta``, (N, m)."""
-        # the dual form's w = -q J' eta and the recovery of the step ask for the same eta
-        if not (self._latest and self._latest[0][-1] is eta):
-            etas = [eta]
-            for stage in reversed(self.stages[1:]):
-                etas.append(stage.transpose_state(etas[-1]))
-            self._latest[:] = [tuple(reversed(etas))]
-        return self._latest[0]
+        etas = [eta]
+        for stage in reversed(self.stages[1:]):
+            etas.append(stage.transpose_state(etas[-1]))
+        return tuple(reversed(etas))
+
+    def pull(self, etas: Sequence[Array]) -> Array:
+        """J' eta, (P,), from eta_1..eta_K."""
+        return np.concatenate([stage.transpose_control(e) for stage, e in zip(self.stages, etas, strict=True)])
 
     def adjoint(self, eta: Array) -> Array:
         """J' eta: (N, m) -> (P,)."""
-        etas = self.back_propagate(eta)
-        return np.concatenate([stage.transpose_control(e) for stage, e in zip(self.stages, etas, strict=True)])
+        return self.pull(self.back_propagate(eta))
 
     @cached_property
     def output_sensitivities(self) -> Arrays:
@@ -148,17 +147,16 @@ class Batch:
             return _whiten(self.noise, self.output_sensitivities)
         return self.output_sensitivities
 
-    def recover(self, du: Sequence[Array], eta: Array, gaps: Sequence[Array]) -> tuple[Arrays, Arrays]:
-        """(dx_0..dx_{K-1}, eta_1..eta_K) from du, eta_K and the gaps."""
-        etas = self.back_propagate(eta)
-        dx = [np.zeros((len(eta), self.stages[0].num_inputs))]
+    def recover(self, du: Sequence[Array], etas: Sequence[Array], gaps: Sequence[Array]) -> Arrays:
+        """dx_0..dx_{K-1} from du, eta_1..eta_K and the gaps."""
+        dx = [np.zeros((len(etas[-1]), self.stages[0].num_inputs))]
         for k, (stage, variance) in enumerate(zip(self.stages[:-1], self.slack_variance, strict=True)):
             following = stage.apply(dx[k] if k else None, du[k])
             following += gaps[k]
             if variance > 0:
                 following -= variance * etas[k]
             dx.append(following)
-        return tuple(dx), etas
+        return tuple(dx)
 
 
 def _whiten(noise: Array, psis: Arrays) -> Arrays:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -26,25 +27,47 @@ from numpy.typing import NDArray
 from .subproblem import Arrays, Subproblem
 from .sweeps import Batch
 
-__all__ = ["Factor", "Reduced"]
+__all__ = ["Condensed", "Factor", "Form", "Solution"]
 
 Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solution of the augmented system (*).
+
+    Attributes
+    ----------
+    eta : array (N, m)
+        eta_K.
+    w : array (P,)
+    etas : tuple of K arrays, or None
+        eta_1..eta_K, where solving needed them anyway.
+    """
+
+    eta: Array
+    w: Array
+    etas: Arrays | None = None
+
+
 class Factor(Protocol):
-    """A factorisation of the augmented system (*)."""
+    """A factorisation of the augmented system (*) for one ridge rho + mu."""
 
-    def factorize(self, ridge: float) -> None:
-        """Factor for rho + mu = ``ridge``; ``numpy.linalg.LinAlgError`` if that fails in floating point."""
-
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        """(eta, w) with Sigma eta - J w = first, (N, m), and (rho + mu) w + J' eta = second, (P,)."""
+    def solve(self, first: Array, second: Array) -> Solution:
+        """eta and w with Sigma eta - J w = first, (N, m), and (rho + mu) w + J' eta = second, (P,)."""
 
     def precondition(self, second: Array) -> Array:
         """The w of :meth:`solve` for first = 0."""
 
 
-class Reduced:
+class Form(Protocol):
+    """A way to factorise: what of the matrix does not depend on the ridge."""
+
+    def factor(self, ridge: float) -> Factor:
+        """The factor for rho + mu = ``ridge``; ``numpy.linalg.LinAlgError`` if that fails in floating point."""
+
+
+class Condensed:
     """Products with J, J' and Sigma, the predicted residual, refinement, and the recovery of a whole step.
 
     Sweeps run over at most ``chunk`` samples at a time: what they need beyond their results does not grow with N.
@@ -57,7 +80,7 @@ class Reduced:
         ends = np.cumsum([stage.num_controls for stage in subproblem.stages]).tolist()
         self._cuts = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def damped(self, damping: float) -> Reduced:
+    def damped(self, damping: float) -> Condensed:
         """This problem with another damping; what does not depend on it is kept."""
         other = copy(self)
         other.subproblem = self.subproblem.damped(damping)
@@ -110,6 +133,14 @@ class Reduced:
         parts = [batch.adjoint(eta[rows]) for rows, batch in self.batches()]
         return parts[0] if len(parts) == 1 else np.sum(parts, axis=0)
 
+    def back_propagate(self, eta: Array) -> Arrays:
+        """eta_1..eta_K of all samples from eta_K = ``eta``, (N, m)."""
+        return self._batch.back_propagate(eta)
+
+    def pull(self, etas: Arrays) -> Array:
+        """J' eta from the whole eta_1..eta_K: (P,)."""
+        return self._batch.pull(etas)
+
     def noise_product(self, eta: Array) -> Array:
         """Sigma eta, (N, m)."""
         return self._stack(lambda batch, rows: batch.noise_product(eta[rows]))
@@ -118,25 +149,28 @@ class Reduced:
         """Sigma^-1 right, (N, m)."""
         return self._stack(lambda batch, rows: batch.noise_solve(right[rows]))
 
-    def solve(self, factor: Factor, rhat: Array, refinements: int) -> tuple[Array, Array]:
-        """(eta, w) of (*), improved by ``refinements`` rounds of iterative refinement."""
-        eta, w = factor.solve(rhat, np.zeros(self.subproblem.num_controls))
+    def solve(self, factor: Factor, rhat: Array, refinements: int) -> Solution:
+        """The solution of (*) for ``rhat`` and zero, improved by ``refinements`` rounds of iterative refinement."""
+        solution = factor.solve(rhat, np.zeros(self.subproblem.num_controls))
         for _ in range(refinements):
+            eta, w = solution.eta, solution.w
             first = rhat - self.noise_product(eta) + self.tangent(w)
             second = -self.subproblem.ridge * w - self.adjoint(eta)
-            more_eta, more_w = factor.solve(first, second)
-            eta, w = eta + more_eta, w + more_w
-        return eta, w
+            more = factor.solve(first, second)
+            solution = Solution(eta + more.eta, w + more.w)
+        return solution
 
-    def recover(self, eta: Array, du: Arrays, gaps: Arrays) -> tuple[Arrays, Arrays]:
-        """(dx, multipliers) of the whole step from eta = eta_K, (N, m), its du and the K gaps."""
-        sub = self.subproblem
+    def recover(self, solution: Solution, du: Arrays, gaps: Arrays) -> tuple[Arrays, Arrays]:
+        """(dx, multipliers) of the whole step from the solution of (*), its du and the K gaps."""
+        sub, eta = self.subproblem, solution.eta
         if sub.num_samples <= self._chunk:
-            return self._batch.recover(du, eta, gaps)
+            etas = self.back_propagate(eta) if solution.etas is None else solution.etas
+            return self._batch.recover(du, etas, gaps), etas
         dx = (np.zeros((sub.num_samples, sub.stages[0].num_inputs)), *map(np.empty_like, gaps[:-1]))
         etas = (*map(np.empty_like, gaps[:-1]), eta)
         for rows, batch in self.batches():
-            some_dx, some_etas = batch.recover(du, eta[rows], [gap[rows] for gap in gaps])
+            some_etas = batch.back_propagate(eta[rows])
+            some_dx = batch.recover(du, some_etas, [gap[rows] for gap in gaps])
             for whole, part in zip((*dx[1:], *etas[:-1]), (*some_dx[1:], *some_etas[:-1]), strict=True):
                 whole[rows] = part
         return dx, etas
