@@ -1,7 +1,8 @@
 """From a linearisation to the next point: how a step is made to gain.
 
 ``levenberg-marquardt`` raises the damping until the better of two trial points gains enough, ``armijo`` backtracks
-along the linear step at a fixed damping.  Both take a linearisation and the state of the inner loop and return the next one.
+along the linear step at a fixed damping.  Both take a linearisation and the state of the inner loop and return the next
+one.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def test_where_rounding_hides_nothing_the_value_decides(at_rest):
     )
     lower = run(reduced, start, 1e3, max_steps=3)
     assert run(reduced, saddle, max_steps=0).stationarity < 1e-9 < lower.stationarity
-    assert lower.point.value < 0.999 * saddle.value and gains(reduced, saddle, lower.point)
+    assert lower.point.value < 0.999 * saddle.value and accepted(reduced, saddle, lower.point)
 
 
 def test_a_minimum_to_rounding_is_reported_as_stalled():
