@@ -34,10 +34,12 @@ import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .layout import Block, hessian_layout, positions
 from .linearize import LinearStage
 from .network import Dense, Layer
 from .problem import TrainingProblem, Trajectory
 from .shooting import Shooting, check_nodes
+from .sparsity import draw_kkt, kkt_table
 
 __all__ = ["NLP", "Block", "multiple_shooting", "project", "single_shooting", "transcribe"]
 
@@ -47,33 +49,6 @@ Bounds = Bound | Mapping[int, Bound]
 
 # Interior-point methods stop this near a bound that is active, on either side of it (IPOPT relaxes bounds by 1e-8).
 _AT_BOUND = 1e-6
-
-
-@dataclass(frozen=True)
-class Block:
-    """A run of variables or constraints: the control u_k, the state x_k, or the defect of node k.
-
-    Attributes
-    ----------
-    kind : {"control", "state", "defect"}
-    stage : int
-        k; a defect carries the k of the state it defines.
-    start, stop : int
-        Position in the vector of variables, or of constraints.
-    """
-
-    kind: Literal["control", "state", "defect"]
-    stage: int
-    start: int
-    stop: int
-
-    @property
-    def where(self) -> slice:
-        return slice(self.start, self.stop)
-
-    @property
-    def name(self) -> str:
-        return {"control": "u", "state": "x", "defect": "d"}[self.kind] + str(self.stage - (self.kind == "defect"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -254,38 +229,15 @@ class NLP:
     @cached_property
     def hessian_sparsity(self) -> ca.Sparsity:
         """Upper triangle of the Hessian of the Lagrangian, as :mod:`ocp_nn.lagrangian` fills it."""
-        from .lagrangian import hessian_layout  # the layout is derived from this program
-
-        return hessian_layout(self, gauss_newton=False).sparsity
+        return hessian_layout(self.training, self.nodes, self.variables, gauss_newton=False).sparsity
 
     def spy(self, ax: Any = None) -> str:
         """The sparsity of the KKT matrix [[H, J'], [J, 0]] in words, and drawn into matplotlib axes when given."""
+        blocks = self.variables, self.constraints
+        sparsity = self.hessian_sparsity, self.jacobian_sparsity
         if ax is not None:
-            self._draw(ax)
-        n, m = self.num_variables, self.num_constraints
-        hessian, jacobian = self.hessian_sparsity, self.jacobian_sparsity
-        return "\n".join(
-            [
-                f"{self.transcription}: {n} variables, {m} constraints",
-                f"Hessian of the Lagrangian, upper triangle: {hessian.nnz()} nonzeros of {n * (n + 1) // 2}",
-                f"Jacobian of the constraints: {jacobian.nnz()} nonzeros of {n * m}",
-                "",
-                *_block_table("H", self.variables, self.variables, hessian),
-                *_block_table("J", self.constraints, self.variables, jacobian),
-            ]
-        )
-
-    def _draw(self, ax: Any) -> None:
-        upper = self.hessian_sparsity
-        hessian, jacobian = upper + upper.T, self.jacobian_sparsity
-        corner = ca.Sparsity(self.num_constraints, self.num_constraints)
-        kkt = ca.blockcat([[ca.DM(hessian, 1), ca.DM(jacobian.T, 1)], [ca.DM(jacobian, 1), ca.DM(corner)]])
-        ax.spy(kkt.sparse(), markersize=max(0.3, 200 / kkt.shape[0]), color="C0")
-        blocks = [(b.name, (b.start + b.stop) / 2) for b in self.variables]
-        blocks += [(b.name, self.num_variables + (b.start + b.stop) / 2) for b in self.constraints]
-        names, middles = zip(*blocks, strict=True)
-        ax.set_xticks(middles, names)
-        ax.set_yticks(middles, names)
+            draw_kkt(ax, *blocks, *sparsity)
+        return f"{self.transcription}: {kkt_table(*blocks, *sparsity)}"
 
 
 def single_shooting(problem: TrainingProblem, *, control_bounds: Bounds | None = None) -> NLP:
@@ -349,8 +301,8 @@ def transcribe(
             state = value
     residual = state - ca.DM(problem.y.T)
     objective = ca.sumsqr(residual) / 2 + problem.weight_decay / 2 * decay
-    variables = _layout((kind, k, symbol.numel()) for (kind, k), symbol in zip(blocks, symbols, strict=True))
-    constraints = _layout(("defect", k, defect.numel()) for k, defect in zip(nodes, defects, strict=True))
+    variables = positions((kind, k, symbol.numel()) for (kind, k), symbol in zip(blocks, symbols, strict=True))
+    constraints = positions(("defect", k, defect.numel()) for k, defect in zip(nodes, defects, strict=True))
     g = ca.vertcat(*defects) if defects else ca.MX(0, 1)
     return NLP(
         training=problem,
@@ -376,14 +328,6 @@ def _batch(layer: Layer, state: ca.MX, control: ca.MX) -> ca.MX:
     weights = ca.reshape(control, layer.num_outputs, layer.num_inputs + 1)
     y = layer.phi.symbolic(weights[:, :-1] @ state + ca.repmat(weights[:, -1], 1, samples))
     return state + y if layer.residual else y
-
-
-def _layout(entries: Iterable[tuple[Literal["control", "state", "defect"], int, int]]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    for kind, k, length in entries:
-        start = blocks[-1].stop if blocks else 0
-        blocks.append(Block(kind, k, start, start + length))
-    return tuple(blocks)
 
 
 def _bounds(
@@ -427,22 +371,6 @@ def _control_names(layer: Layer, k: int) -> list[str]:
         return [f"u{k}[{j}]" for j in range(layer.num_controls)]
     weights = [f"W{k}[{a},{j}]" for j in range(layer.num_inputs) for a in range(layer.num_outputs)]
     return weights + [f"b{k}[{a}]" for a in range(layer.num_outputs)]
-
-
-def _block_table(title: str, rows: Sequence[Block], columns: Sequence[Block], sparsity: ca.Sparsity) -> list[str]:
-    """Nonzeros of every pair of blocks."""
-    if not rows:
-        return []
-    i, j = (np.array(index) for index in sparsity.get_triplet())
-    edges = [np.array([block.start for block in blocks] + [blocks[-1].stop]) for blocks in (rows, columns)]
-    counts = np.histogram2d(i, j, bins=edges)[0].astype(int) if len(i) else np.zeros((len(rows), len(columns)), int)
-    width = max(8, len(str(counts.max())) + 2)
-    header = f"{title:<4}" + "".join(f"{block.name:>{width}}" for block in columns)
-    body = (
-        f"{row.name:<4}" + "".join(f"{count or '.':>{width}}" for count in line)
-        for row, line in zip(rows, counts, strict=True)
-    )
-    return [header, *body]
 
 
 def _join(parts: Iterable[Array]) -> Array:
