@@ -141,7 +141,7 @@ class AugmentedLagrangian:
             for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
         )
         trajectory = Trajectory(point.controls, point.states)
-        return Subproblem(
+        return Subproblem.of_network(
             stages=self.problem.linearize(trajectory, point.outputs),
             controls=point.controls,
             gaps=gaps,
@@ -157,7 +157,8 @@ class AugmentedLagrangian:
         An eliminated state passes the costate on, which makes its gradient zero.
         """
         stages = subproblem.stages
-        costates = self.shooting.costates(stages, subproblem.residual, self.estimate(point))
+        residual = point.outputs[-1] - self.problem.y
+        costates = self.shooting.costates(stages, residual, self.estimate(point))
         in_controls = self.problem.control_gradient(stages, point.controls, costates)
         return in_controls, self.shooting.state_gradient(stages, costates)
 

@@ -98,7 +98,9 @@ class Linearisation:
     @cached_property
     def costates(self) -> Arrays:
         """lambda_0..lambda_K of back-propagation; the point's own where every state is eliminated."""
-        adjoints = self.problem.backpropagate(self.subproblem.stages, self.point.controls, self.subproblem.residual)
+        adjoints = self.problem.backpropagate(
+            self.subproblem.stages, self.point.controls, self.point.outputs[-1] - self.problem.y
+        )
         return adjoints.costates
 
     def propose(self, damping: float) -> Proposal | None:

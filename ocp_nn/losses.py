@@ -244,7 +244,7 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Poisson:
-    """phi = exp(z) - y z for counts y >= 0, every output by itself: -log likelihood of the rate exp(z) and a constant."""
+    """phi = exp(z) - y z, counts y >= 0, every output by itself: -log likelihood of the rate exp(z) and a constant."""
 
     name = "poisson"
 

@@ -81,7 +81,7 @@ def instance(case: Case) -> Instance:
         state += 0.1 * rng.standard_normal(state.shape)
     outputs = problem.outputs(trajectory)
     gaps = tuple(f - s for f, s in zip(outputs[:-1], trajectory.states[1:], strict=True))
-    subproblem = Subproblem(
+    subproblem = Subproblem.of_network(
         stages=problem.linearize(trajectory, outputs),
         controls=trajectory.controls,
         gaps=gaps,
@@ -297,7 +297,9 @@ class Bench:
                 case = Case(num_samples=20, depth=2, width=5, penalty=penalty, weight_decay=weight_decay)
                 sub = instance(case).subproblem
                 gaps = tuple(rng.standard_normal(gap.shape) for gap in sub.gaps)
-                sub = replace(sub, gaps=gaps, residual=rng.standard_normal(sub.residual.shape))
+                (term,) = sub.terms
+                term = replace(term, residual=rng.standard_normal(sub.residual.shape))
+                sub = replace(sub, gaps=gaps, terms=(term,))
                 exact = dense_step(sub)
                 cells = []
                 for form in forward_dp.FORMS:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from oracles import dense_solution, reduced_inverse, second_derivative
-from subproblems import DENSE, GENERIC, INF, subproblem
+from subproblems import DENSE, GENERIC, INF, changed, subproblem
 
 from ocp_nn import Dense, Network, forward_dp
 from ocp_nn.forward_dp import cost, mean_curvature, prepare
@@ -37,7 +37,7 @@ def bending(sub, step):
         second_derivative(stage.layer, stage.x, stage.u, dx, du)
         for stage, dx, du in zip(sub.stages, step.states, step.controls, strict=True)
     )
-    return replace(sub, gaps=tuple(gaps), residual=residual, controls=tuple(map(np.zeros_like, sub.controls)))
+    return changed(sub, gaps=tuple(gaps), residual=residual, controls=tuple(map(np.zeros_like, sub.controls)))
 
 
 def norm(arrays):
@@ -115,7 +115,7 @@ def test_chunks_of_samples_give_the_same_correction(monkeypatch, penalty, form):
     sub = subproblem_of("tanh, several outputs", penalty, samples=23)
     step = prepare(sub, form).step()
     expected = prepare(sub, form).damped().corrected(step, 1e9)
-    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_outputs)
+    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_rows)
     assert cost.chunk_size(sub) == 5
     chunked = prepare(sub, form).damped()
     for kind in ("controls", "states", "multipliers"):
@@ -168,6 +168,6 @@ def test_mean_curvature_adds_up_over_chunks_and_knows_no_damping(monkeypatch, pe
     sub = subproblem_of("tanh, several outputs", penalty, samples=23)
     whole = mean_curvature(sub)
     assert mean_curvature(sub.damped(77.0)) == whole
-    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_outputs)
+    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_rows)
     assert cost.chunk_size(sub) == 5
     assert mean_curvature(sub) == pytest.approx(whole, rel=1e-12)

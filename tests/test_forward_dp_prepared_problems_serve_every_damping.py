@@ -67,7 +67,7 @@ def test_refinement_gains_digits(form):
 def test_chunks_of_samples_give_the_same_step(monkeypatch, form, name):
     sub = subproblem(PROBLEMS[name], 23, (1.0, *[INF] * (len(PROBLEMS[name].layers) - 2)))
     whole = forward_dp.solve(sub, form)
-    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_outputs)
+    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_rows)
     assert cost.chunk_size(sub) == 5
     chunked = forward_dp.solve(sub, form)
     for kind in ("controls", "states", "multipliers"):

@@ -214,7 +214,7 @@ class Operators:
             gaps = {k: e / beta for k, e in at_nodes.items()}
             predicted = self._mean_output(gaps)
             solution = factor.solve(predicted, np.concatenate(pulled))
-            controls, etas = self._split_controls(solution.w), batch.back_propagate(solution.eta)
+            controls, etas = self._split_controls(solution.w), batch.back_propagate(solution.theta)
             noisy = {k: gap - etas[k - 1] / beta for k, gap in gaps.items()}
             return self.join(controls, self._roll(controls, noisy))
 
@@ -226,7 +226,7 @@ class Operators:
 
         def solve(v: Array) -> Array:
             # Sigma eta - J w = v and ridge w + J' eta = 0 give T eta = ridge v
-            eta = factor.solve(v.reshape(self.point.num_samples, -1), none).eta
+            eta = factor.solve(v.reshape(self.point.num_samples, -1), none).theta
             return np.asarray(eta.ravel() / self.point.ridge)
 
         return solve
@@ -329,4 +329,4 @@ def _factorised(point: LinearisedPoint, beta: float) -> Factor:
     subproblem = point.subproblem(beta)
     condensed = Condensed(subproblem)
     form: Form = DualForm(condensed) if choose_form(subproblem)[0] == "dual" else PrimalForm(condensed)
-    return form.factor(point.ridge)
+    return form.factor(subproblem)

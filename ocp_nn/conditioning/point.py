@@ -78,7 +78,16 @@ class LinearisedPoint:
 
     def batch(self, beta: float = np.inf) -> Batch:
         """The sweeps of forward DP here, without data terms; needs no ridge."""
-        return Batch(self.stages, tuple(1.0 / b for b in self.penalties(beta)))
+        last = len(self.stages) - 1
+        return Batch(
+            dynamics=self.stages[:-1],
+            outputs=self.stages[-1:],
+            output_stages=(last,),
+            blocks=tuple(range(last)),
+            output_blocks=(last,),
+            num_blocks=last + 1,
+            slack_variance=tuple(1.0 / b for b in self.penalties(beta)),
+        )
 
     def subproblem(self, beta: float = np.inf) -> Subproblem:
         """The least-squares subproblem here with a common penalty; its data terms are zero, only its matrix matters.
@@ -88,7 +97,7 @@ class LinearisedPoint:
         ValueError
             If rho + mu or the penalty is not positive.
         """
-        return Subproblem(
+        return Subproblem.of_network(
             stages=self.stages,
             controls=tuple(np.zeros(stage.num_controls) for stage in self.stages),
             gaps=tuple(np.zeros((self.num_samples, stage.num_outputs)) for stage in self.stages[:-1]),

@@ -16,11 +16,12 @@ no more than a way to factorise the condensed problem of :mod:`.condensed`.
 from __future__ import annotations
 
 from .solve import FORMS, Damped, Prepared, TooLargeError, choose_form, mean_curvature, prepare, solve
-from .subproblem import Step, Subproblem
+from .subproblem import LinearTerm, Step, Subproblem
 
 __all__ = [
     "FORMS",
     "Damped",
+    "LinearTerm",
     "Prepared",
     "Step",
     "Subproblem",

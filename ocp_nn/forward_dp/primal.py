@@ -1,15 +1,15 @@
 """Primal form: carry only the reduced normal matrix in the controls, of size P x P.
 
-Eliminating eta = Sigma^-1 (rhat + J w) from the augmented system of :mod:`.condensed` leaves the ridge problem
+Eliminating theta = Sigma^-1 (rhat + J w) from the augmented system of :mod:`.condensed` leaves the ridge problem
 
-    H w = -J' Sigma^-1 rhat,      H = (rho + mu) I + J' Sigma^-1 J.
+    H w = -J' Sigma^-1 rhat,      H = diag(rho_b + mu) + J' Sigma^-1 J.
 
 Sigma is block diagonal, so H is a sum over samples: whiten each sample's rows of J by the Cholesky factor of its
 block of Sigma and accumulate, a chunk of samples at a time.  Memory does not grow with N.  ``orthogonal=True`` carries
 the R factor of the whitened rows, by QR of R stacked on the next chunk, instead of their Gram matrix: slower, and
 accurate where the normal equations square a large condition number.
 
-Cost: N m P^2 + P^3 / 3, twice that by QR.  Good when P < N m.
+Cost: N M P^2 + P^3 / 3, twice that by QR.  Good when P < N M.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
 from .condensed import Condensed, Solution
+from .subproblem import Subproblem
 
 __all__ = ["PrimalFactor", "PrimalForm"]
 
@@ -44,8 +45,8 @@ class PrimalForm:
         else:
             self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, overwrite_c=1)
 
-    def factor(self, ridge: float) -> PrimalFactor:
-        """The Cholesky factor of H for rho + mu = ``ridge``.
+    def factor(self, subproblem: Subproblem) -> PrimalFactor:
+        """The Cholesky factor of H.
 
         Raises
         ------
@@ -53,13 +54,15 @@ class PrimalForm:
             If H is not positive definite in floating point (ridge too small).
         """
         if self._orthogonal:
-            decay = np.sqrt(ridge) * np.eye(len(self.gram))
+            decay = np.sqrt(subproblem.ridge_vector) * np.eye(len(self.gram))
             return PrimalFactor(self._condensed, _stack_on_triangle(self.gram, decay, triangular=True))
         matrix = self.gram.copy(order="F")
-        matrix[np.diag_indices_from(matrix)] += ridge
+        matrix[np.diag_indices_from(matrix)] += subproblem.ridge_vector
         triangle, info = lapack.dpotrf(matrix, lower=0, overwrite_a=1, clean=0)
         if info != 0:
-            raise np.linalg.LinAlgError(f"the normal matrix is not positive definite with rho + mu = {ridge:.1e}")
+            raise np.linalg.LinAlgError(
+                f"the normal matrix is not positive definite with rho + mu = {subproblem.ridge:.1e}"
+            )
         return PrimalFactor(self._condensed, triangle)
 
 

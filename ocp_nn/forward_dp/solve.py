@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .condensed import Condensed, Factor, Form, Solution
+from ..linearize import LinearStage
+from .condensed import Condensed, Factor, Form, RightHandSide, Solution
 from .cost import Cost, chunk_size, factor_share, predict_cost
 from .covariance import CovarianceForm
 from .dual import DualForm
@@ -152,7 +153,7 @@ class Prepared:
         """
         condensed = self.condensed if damping is None else self.condensed.damped(damping)
         with _naming_bad_stages(condensed.subproblem):
-            factor = self.matrix.factor(condensed.subproblem.ridge)
+            factor = self.matrix.factor(condensed.subproblem)
         return Damped(condensed, factor, self.form, self.reason)
 
     def step(self, damping: float | None = None, *, refinements: int = 1) -> Step:
@@ -196,12 +197,12 @@ class Damped:
             If the step overflows.
         """
         condensed, sub = self.condensed, self.condensed.subproblem
-        gaps = (*sub.gaps, sub.residual)
+        data = RightHandSide.of(sub)
         with _naming_bad_stages(sub):
-            solution = self._solve(condensed.predicted_residual(sub.mean_controls, gaps), refinements)
+            solution = self._solve(condensed.predicted_rows(sub.mean_controls, data), refinements)
             pairs = zip(sub.mean_controls, condensed.split(solution.w), strict=True)
             du = tuple(ubar + wk for ubar, wk in pairs)
-            dx, multipliers = condensed.recover(solution, du, gaps)
+            dx, multipliers = condensed.recover(solution, du, data)
         return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
 
     def corrected(self, step: Step, largest: float) -> Step:
@@ -226,15 +227,12 @@ class Damped:
         """
         condensed, sub = self.condensed, self.condensed.subproblem
         with np.errstate(invalid="ignore", over="ignore"):
-            bends = tuple(
-                stage.second_derivative(dx if k else None, du)
-                for k, (stage, dx, du) in enumerate(zip(sub.stages, step.states, step.controls, strict=True))
-            )
-            bend = self._solve(condensed.predicted_residual(None, bends), 0)
+            bends = _bends(sub, step)
+            bend = self._solve(condensed.predicted_rows(None, bends), 0)
         if np.linalg.norm(bend.w) > largest * np.sqrt(sum(float(du @ du) for du in step.controls)):
             return step
         a_u = condensed.split(bend.w)
-        if all(np.isinf(beta) for beta in sub.penalty):
+        if all(np.isinf(beta) for beta in (*sub.penalty, sub.initial_weight)):
             return replace(step, controls=_halfway(step.controls, a_u))
         a_x, a_eta = condensed.recover(bend, a_u, bends)
         return replace(
@@ -250,9 +248,20 @@ class Damped:
 
     def _solve(self, rhat: Array, refinements: int) -> Solution:
         solution = self.condensed.solve(self.factor, rhat, refinements)
-        if not (np.isfinite(solution.eta).all() and np.isfinite(solution.w).all()):
+        if not (np.isfinite(solution.theta).all() and np.isfinite(solution.w).all()):
             raise np.linalg.LinAlgError("the step overflows: raise the damping or scale the problem")
         return solution
+
+
+def _bends(sub: Subproblem, step: Step) -> RightHandSide:
+    """f'' and h'' along a step, at every stage and of every term."""
+
+    def along(stage: LinearStage, k: int, block: int) -> Array:
+        is_known = k == 0 and sub.initial_gap is None and sub.initial_variance == 0
+        return stage.second_derivative(None if is_known else step.states[k], step.controls[block])
+
+    gaps = tuple(along(stage, k, block) for k, (stage, block) in enumerate(zip(sub.dynamics, sub.blocks, strict=True)))
+    return RightHandSide(gaps, tuple(along(term.output, term.stage, term.block) for term in sub.terms))
 
 
 def mean_curvature(subproblem: Subproblem) -> float:
