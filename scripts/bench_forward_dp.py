@@ -119,7 +119,8 @@ def fresh(made: Instance) -> Subproblem:
     stages = made.problem.linearize(made.trajectory, made.outputs)
     for stage in stages:
         _ = stage.slope
-    return replace(made.subproblem, stages=stages)
+    (term,) = made.subproblem.terms
+    return replace(made.subproblem, dynamics=tuple(stages[:-1]), terms=(replace(term, output=stages[-1]),))
 
 
 def traced(sub: Subproblem, form: str) -> tuple[forward_dp.Step, int]:

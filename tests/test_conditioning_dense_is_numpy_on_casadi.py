@@ -176,13 +176,13 @@ def test_condensed_matrices_are_those_forward_dp_factorises(nodes, beta):
     point = linearise_at(problem, trajectory, nodes, damping=MU)
     explicit, sub = Explicit(problem, trajectory, nodes), point.subproblem(beta)
     dual, primal, information = (
-        make(Condensed(sub)).factor(point.ridge) for make in (DualForm, PrimalForm, InformationForm)
+        make(Condensed(sub)).factor(sub) for make in (DualForm, PrimalForm, InformationForm)
     )
     lower, upper = np.triu(dual.triangle).T, np.triu(primal.triangle)
     assert_allclose(lower @ lower.T, explicit.dual(beta), rtol=1e-9, atol=1e-9)
     assert_allclose(upper.T @ upper, explicit.primal(beta), rtol=1e-9, atol=1e-9)
     for elimination, columns in zip(information.eliminations, information_factors(point, beta), strict=True):
-        cut = elimination.known + elimination.controls
+        cut = elimination.cut
         triangle = np.triu(elimination.reflectors[:cut, :cut])
         assert_allclose(np.linalg.cond(triangle), np.linalg.cond(columns), rtol=1e-8)
     assert_allclose(carried_covariances(point, beta)[-1], explicit.dual(beta), rtol=1e-9, atol=1e-9)

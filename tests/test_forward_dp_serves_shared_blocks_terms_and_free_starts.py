@@ -160,6 +160,10 @@ def test_terms_out_of_order_unused_blocks_and_unequal_samples_are_refused():
     sub = general(PENALTIES["one"])
     with pytest.raises(ValueError, match="in the order of their stages"):
         replace(sub, terms=sub.terms[::-1])
+    with pytest.raises(ValueError, match=r"the last at stage 6, received stages \[\]"):
+        replace(sub, terms=())
+    with pytest.raises(ValueError, match=r"the last at stage 6, received stages \[0, 2, 3, 3\]"):
+        replace(sub, terms=sub.terms[:-1])
     with pytest.raises(ValueError, match=r"control blocks \[6\] act nowhere"):
         replace(sub, controls=(*sub.controls, np.zeros(2)))
     short = sub.terms[-1]

@@ -105,10 +105,11 @@ class _Joint:
         """Covariance of A x + B u + noise, and with what is carried."""
         size = stage.num_samples * stage.num_outputs
         cross = np.zeros((size, len(self.carried))) if self.state is None else _left(stage.A, self.cross)
-        covariance = np.zeros((size, size))
-        if self.state is not None:
-            half = _left(stage.A, self.state)
-            covariance = _left(stage.A, np.ascontiguousarray(half.T))  # A (A P)' = A P A', P being symmetric
+        if self.state is None:
+            covariance = np.zeros((size, size))
+        else:
+            # A (A P)' = A P A', P being symmetric
+            covariance = _left(stage.A, np.ascontiguousarray(_left(stage.A, self.state).T))
         if block in self._shared:
             b, where = stage.B.reshape(size, -1), self._shared[block]
             with_control = cross[:, where] @ b.T  # A X_u B'
@@ -139,9 +140,13 @@ class _Joint:
         """With the rows of a term, whose own noise is one."""
         rows, cross = self._pushed(output, block, 1.0)
         after = copy(self)
-        after.carried = np.block([[self.carried, cross.T], [cross, rows]])
-        after.cross = np.hstack([self.cross, self._state_with(output, block)])
+        after.carried = np.block([[self.carried, cross.T], [cross, rows]]) if len(self.carried) else rows
+        after.cross = np.hstack([self.cross, self._state_with(output, block)]) if self._goes_on(output) else self.cross
         return after
+
+    def _goes_on(self, output: LinearStage) -> bool:
+        """Whether the state is looked at once more after a term."""
+        return output is not self._sub.terms[-1].output
 
     def _state_with(self, output: LinearStage, block: int) -> Array:
         """Covariance of the state with the rows of a term."""
