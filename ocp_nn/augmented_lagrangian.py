@@ -43,13 +43,15 @@ from numpy.typing import NDArray
 
 from . import outer_updates as updates
 from .certificate import certify
+from .damping import Damping, first_damping
 from .floating import overflow_is_a_value
-from .gauss_newton import Damping, first_damping, minimise
+from .gauss_newton import minimise
 from .initialise import initialise
 from .inner_problem import AugmentedLagrangian
 from .options import Options
 from .problem import TrainingProblem, Trajectory
 from .result import Status
+from .shooting import Shooting
 from .solver_state import COUNTS, Best, SolverState
 
 __all__ = [
@@ -210,12 +212,10 @@ def solution(problem: TrainingProblem, state: SolverState) -> Trajectory:
 
     Those of the nodes are the state's; those of the input and of eliminated states are back-propagated to.
     """
-    stages = problem.linearize(Trajectory(state.point.controls, state.point.states), state.point.outputs)
-    costates = [state.point.outputs[-1] - problem.y]
-    for k in reversed(range(problem.num_stages)):
-        is_node = k > 0 and np.isfinite(state.penalty[k - 1])
-        costates.append(state.multipliers[k - 1] if is_node else stages[k].transpose_state(costates[-1]))
-    return Trajectory(state.point.controls, state.point.states, tuple(reversed(costates[1:])))
+    point = state.point
+    stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
+    shooting, residual = Shooting.from_penalty(state.penalty), point.outputs[-1] - problem.y
+    return Trajectory(point.controls, point.states, shooting.multipliers(stages, residual, state.multipliers))
 
 
 def _is_certified(problem: TrainingProblem, state: SolverState, options: Options) -> bool:

@@ -10,15 +10,18 @@ rolled out, its defect is zero, and nothing else changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .display import brief
 from .forward_dp import Step, Subproblem
+from .network import Layer
 from .problem import TrainingProblem, Trajectory
+from .shooting import Shooting
 
 __all__ = ["ROUNDING", "AugmentedLagrangian", "Point"]
 
@@ -84,34 +87,36 @@ class AugmentedLagrangian:
     penalty: tuple[float, ...]
     projected: bool = False
 
+    @cached_property
+    def shooting(self) -> Shooting:
+        return Shooting.from_penalty(self.penalty)
+
     @property
     def is_reduced(self) -> bool:
         """Whether every state is eliminated: L_beta is a function of the controls alone."""
-        return all(np.isinf(beta) for beta in self.penalty)
+        return not self.shooting.nodes
 
     def at(self, controls: Arrays, states: Arrays) -> Point:
         """Evaluate at controls and states; eliminated states are rolled out."""
-        return self._forward(controls, lambda k, _: states[k + 1])
+        return self._at(controls, self.shooting.roll(self._layers, self.problem.x, controls, states=states))
 
     def slack_rollout(self, controls: Arrays, etas: Sequence[Array]) -> Point:
         """Evaluate along x_{k+1} = f_k(x_k, u_k) - e_k with the slacks of the multiplier estimates eta_{k+1}."""
+        pairs = zip(etas, self.multipliers, self.penalty, strict=False)
+        slacks = [(eta - multiplier) / beta for eta, multiplier, beta in pairs]
+        return self._at(controls, self.shooting.roll(self._layers, self.problem.x, controls, slacks=slacks))
 
-        def following(k: int, output: Array) -> Array:
-            return output - (etas[k] - self.multipliers[k]) / self.penalty[k]
+    @property
+    def _layers(self) -> tuple[Layer, ...]:
+        return self.problem.network.layers
 
-        return self._forward(controls, following)
-
-    def _forward(self, controls: Arrays, following: Callable[[int, Array], Array]) -> Point:
-        *layers, last = self.problem.network.layers
-        states, outputs, defects = [self.problem.x], [], []
-        for k, (layer, u) in enumerate(zip(layers, controls, strict=False)):
-            outputs.append(layer.forward(states[-1], u))
-            states.append(outputs[-1] if np.isinf(self.penalty[k]) else following(k, outputs[-1]))
-            defects.append(outputs[-1] - states[-1])
+    def _at(self, controls: Arrays, rolled: tuple[Arrays, Arrays]) -> Point:
+        states, outputs = rolled
         if self.projected:
             controls = (*controls[:-1], self.problem.best_last_control(states[-1], controls[-1]))
-        outputs.append(last.forward(states[-1], controls[-1]))
-        return self._point(controls, tuple(states), tuple(outputs), tuple(defects))
+        last = self._layers[-1].forward(states[-1], controls[-1])
+        defects = tuple(output - state for output, state in zip(outputs, states[1:], strict=True))
+        return self._point(controls, states, (*outputs, last), defects)
 
     def _point(self, controls: Arrays, states: Arrays, outputs: Arrays, defects: Arrays) -> Point:
         objective = self.problem.cost(controls, outputs[-1])
@@ -139,7 +144,7 @@ class AugmentedLagrangian:
             for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
         )
         trajectory = Trajectory(point.controls, point.states)
-        return Subproblem(
+        return Subproblem.of_network(
             stages=self.problem.linearize(trajectory, point.outputs),
             controls=point.controls,
             gaps=gaps,
@@ -154,18 +159,11 @@ class AugmentedLagrangian:
 
         An eliminated state passes the costate on, which makes its gradient zero.
         """
-        estimates = self.estimate(point)
-        costate = subproblem.residual
-        in_controls, in_states = [], []
-        for k in reversed(range(len(subproblem.stages))):
-            stage = subproblem.stages[k]
-            in_controls.append(stage.transpose_control(costate) + self.problem.weight_decay * point.controls[k])
-            if k == 0:
-                break
-            back = stage.transpose_state(costate)
-            costate = back if np.isinf(self.penalty[k - 1]) else estimates[k - 1]
-            in_states.append(back - costate)
-        return tuple(reversed(in_controls)), tuple(reversed(in_states))
+        stages = subproblem.stages
+        residual = point.outputs[-1] - self.problem.y
+        costates = self.shooting.costates(stages, residual, self.estimate(point))
+        in_controls = self.problem.control_gradient(stages, point.controls, costates)
+        return in_controls, self.shooting.state_gradient(stages, costates)
 
     def predicted_value(self, point: Point, step: Step) -> float:
         """The Gauss-Newton model of L_beta after a step, damping left out.

@@ -243,8 +243,7 @@ class IterationWatch(ca.Callback):  # type: ignore[misc]
 
     def _note(self, x: Array) -> None:
         training = self._nlp.training
-        controls, _ = self._nlp._roll(x)
-        self.rollout_objectives.append(training.objective(training.rollout(controls)))
+        self.rollout_objectives.append(training.objective(training.rollout(self._nlp.roll(x).controls)))
         self.seconds.append(time.perf_counter() - self._began)
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from .display import brief
 from .network import Dense, Layer, Symbolic
 
-__all__ = ["STRIP", "DenseStage", "GenericStage", "LinearStage", "linearize_layer"]
+__all__ = ["STRIP", "DenseStage", "GenericStage", "LinearStage", "add_gram", "linearize_layer"]
 
 Array = NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def linearize_layer(layer: Layer, x: Array, u: Array, output: Array) -> LinearSt
 STRIP = 128
 
 
-def _add_gram(gram: Array, rows: Array, inputs: Array | None = None) -> None:
+def add_gram(gram: Array, rows: Array, inputs: Array | None = None) -> None:
     """Add R R' o (X X') to the lower triangle of ``gram``, R = ``rows`` (N, m, p), X = ``inputs`` (N, q) or ones."""
     samples, m, _ = rows.shape
     flat = np.ascontiguousarray(rows).reshape(samples * m, -1)
@@ -221,7 +221,7 @@ class DenseStage:
         inputs = np.empty((self.num_samples, self.num_inputs + 1))
         inputs[:, :-1] = self.x
         inputs[:, -1] = 1.0
-        _add_gram(gram, self._scaled(psi), inputs)
+        add_gram(gram, self._scaled(psi), inputs)
 
     def add_control_gram(self, covariance: Array) -> None:
         # B_i B_j' = (x_i'x_j + 1) diag(D_i D_j): only equal units are coupled
@@ -314,7 +314,7 @@ class GenericStage:
         np.matmul(psi, self.B, out=out)
 
     def add_output_gram(self, psi: Array, gram: Array) -> None:
-        _add_gram(gram, psi @ self.B)
+        add_gram(gram, psi @ self.B)
 
     def add_control_gram(self, covariance: Array) -> None:
         rows = self.B.reshape(-1, self.num_controls)

@@ -11,6 +11,7 @@ from . import checks
 from .checks import Kind, either, integer, one_of, text
 from .forward_dp import FORMS
 from .initialise import INITIALISATIONS
+from .shooting import check_nodes
 
 __all__ = ["OPTIONS", "Options"]
 
@@ -146,10 +147,7 @@ class Options:
         """
         if isinstance(self.shooting, str):
             return frozenset(range(1, num_stages) if self.shooting == "multiple" else ())
-        nodes = frozenset(int(k) for k in self.shooting)  # of NumPy's kind, maybe
-        if not nodes <= set(range(1, num_stages)):
-            raise ValueError(f"shooting nodes must lie in 1..{num_stages - 1}, received {sorted(nodes)}")
-        return nodes
+        return check_nodes(self.shooting, num_stages)
 
 
 OPTIONS = checks.optional(checks.instance(Options, "an ocp_nn.Options"))

@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .gauss_newton import Damping, InnerResult, Method
+from .damping import Damping
 from .initialise import can_fit_states, fit_states, initialise
 from .inner_problem import ROUNDING, AugmentedLagrangian, Point
+from .inner_result import InnerResult
+from .linearisation import Method
 from .options import Options
 from .problem import TrainingProblem
 from .solver_state import Finish, SolverState

@@ -105,14 +105,14 @@ def effective_parameters(problem: TrainingProblem, controls: Sequence[Array]) ->
 
 
 def _batch(problem: TrainingProblem, controls: Sequence[Array]) -> Batch:
-    return Batch(problem.linearize(problem.rollout(controls)), (0.0,) * (problem.num_stages - 1))
+    return Batch.of_network(problem.linearize(problem.rollout(controls)), (0.0,) * (problem.num_stages - 1))
 
 
 def _output_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
     """The lower triangle of J J'."""
     batch, gram = _batch(problem, controls), np.zeros((problem.y.size, problem.y.size))
-    for stage, psi in zip(batch.stages, batch.output_sensitivities, strict=True):
-        stage.add_output_gram(psi, gram)
+    for _, (use,) in batch.uses():
+        use.stage.add_output_gram(use.psi, gram)
     return gram
 
 

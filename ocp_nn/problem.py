@@ -27,6 +27,7 @@ from scipy.linalg import lapack
 from . import checks, display
 from .linearize import LinearStage, linearize_layer
 from .network import Dense, Network
+from .shooting import SINGLE_SHOOTING
 from .straight_line import StraightLine
 
 __all__ = ["PROBLEM", "Adjoints", "TrainingProblem", "Trajectory"]
@@ -158,10 +159,8 @@ class TrainingProblem:
     def rollout(self, controls: Sequence[Array], multipliers: Arrays | None = None) -> Trajectory:
         """The trajectory that satisfies the dynamics: x_0 is the input and every defect is zero."""
         controls = self.network.check_controls(controls)
-        states = [self.x]
-        for layer, u in zip(self.network.layers[:-1], controls[:-1], strict=True):
-            states.append(layer.forward(states[-1], u))
-        return Trajectory(controls, tuple(states), multipliers)
+        states, _ = SINGLE_SHOOTING.roll(self.network.layers, self.x, controls)
+        return Trajectory(controls, states, multipliers)
 
     def start(self, initial: Trajectory | Sequence[Array]) -> Trajectory:
         """A point to start from: a trajectory as it is, or the rollout of controls.
@@ -242,11 +241,18 @@ class TrainingProblem:
 
     def backpropagate(self, stages: Sequence[LinearStage], controls: Sequence[Array], residual: Array) -> Adjoints:
         """:meth:`adjoints` from a linearisation that is already there."""
-        costates, gradient = [residual], []
-        for stage, u in zip(reversed(stages), reversed(controls), strict=True):
-            gradient.append(stage.transpose_control(costates[-1]) + self.weight_decay * u)
-            costates.append(stage.transpose_state(costates[-1]))
-        return Adjoints(tuple(reversed(costates)), tuple(reversed(gradient)))
+        costates = SINGLE_SHOOTING.costates(stages, residual)
+        gradient = self.control_gradient(stages, controls, costates)
+        return Adjoints((stages[0].transpose_state(costates[0]), *costates), gradient)
+
+    def control_gradient(
+        self, stages: Sequence[LinearStage], controls: Sequence[Array], costates: Sequence[Array]
+    ) -> Arrays:
+        """B_k' lambda_{k+1} + rho u_k: the Lagrangian's gradient in the controls, from lambda_1..lambda_K."""
+        return tuple(
+            stage.transpose_control(costate) + self.weight_decay * u
+            for stage, u, costate in zip(stages, controls, costates, strict=True)
+        )
 
     def lift(self, controls: Sequence[Array]) -> Trajectory:
         """The rollout with the back-propagated adjoints as its multipliers."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .damping import Damping
 from .display import brief
-from .gauss_newton import Damping
 from .inner_problem import Point
 from .result import Record
 

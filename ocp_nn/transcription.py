@@ -26,7 +26,7 @@ CasADi finds gradients and Jacobians of that in under a second.  Its Hessians ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -35,9 +35,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks, display
+from .layout import Block, hessian_layout, positions
 from .linearize import LinearStage
 from .network import Dense, Layer
 from .problem import PROBLEM, TrainingProblem, Trajectory
+from .shooting import Shooting, check_nodes
+from .sparsity import draw_kkt, kkt_table
 
 __all__ = ["NLP", "Block", "multiple_shooting", "project", "single_shooting", "transcribe"]
 
@@ -47,33 +50,6 @@ Bounds = Bound | Mapping[int, Bound]
 
 # Interior-point methods stop this near a bound that is active, on either side of it (IPOPT relaxes bounds by 1e-8).
 _AT_BOUND = 1e-6
-
-
-@dataclass(frozen=True)
-class Block:
-    """A run of variables or constraints: the control u_k, the state x_k, or the defect of node k.
-
-    Attributes
-    ----------
-    kind : {"control", "state", "defect"}
-    stage : int
-        k; a defect carries the k of the state it defines.
-    start, stop : int
-        Position in the vector of variables, or of constraints.
-    """
-
-    kind: Literal["control", "state", "defect"]
-    stage: int
-    start: int
-    stop: int
-
-    @property
-    def where(self) -> slice:
-        return slice(self.start, self.stop)
-
-    @property
-    def name(self) -> str:
-        return {"control": "u", "state": "x", "defect": "d"}[self.kind] + str(self.stage - (self.kind == "defect"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,40 +172,39 @@ class NLP:
         """
         given = solution if isinstance(solution, Mapping) else {"x": solution}
         x = _vector("x", given["x"], self.num_variables)
+        trajectory = self.roll(x)
         if self.nodes and "lam_g" not in given:
-            return Trajectory(*self._roll(x))
+            return trajectory
         lam_g = _vector("lam_g", given.get("lam_g", ()), self.num_constraints)
-        controls, states = self._roll(x)
-        stages, residual = self._linearize(controls, states)
-        costates = self._costates(stages, lam_g, residual)
-        return Trajectory(controls, states, (stages[0].transpose_state(costates[0]), *costates[:-1]))
+        stages, residual = self.linearize(trajectory)
+        multipliers = self.shooting.multipliers(stages, residual, self.node_multipliers(lam_g))
+        return replace(trajectory, multipliers=multipliers)
 
-    def _roll(self, x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Controls and states; between nodes the states follow the dynamics."""
-        training, where = self.training, {block.name: block.where for block in self.variables}
-        controls = tuple(x[where[f"u{k}"]] for k in range(training.num_stages))
-        states = [training.x]
-        for k, layer in enumerate(training.network.layers[:-1]):
-            node = where.get(f"x{k + 1}")
-            states.append(
-                layer.forward(states[k], controls[k]) if node is None else x[node].reshape(-1, layer.num_outputs)
-            )
-        return controls, tuple(states)
+    @cached_property
+    def shooting(self) -> Shooting:
+        return Shooting(frozenset(self.nodes))
 
-    def _linearize(self, controls: Sequence[Array], states: Sequence[Array]) -> tuple[tuple[LinearStage, ...], Array]:
-        outputs = self.training.evaluate(controls, states)
-        trajectory = Trajectory(tuple(controls), tuple(states))
+    def roll(self, x: Array) -> Trajectory:
+        """Controls and states of a vector of variables; between nodes the states follow the dynamics."""
+        training, parts = self.training, {(block.kind, block.stage): x[block.where] for block in self.variables}
+        controls = tuple(parts["control", k] for k in range(training.num_stages))
+        at_nodes = [
+            parts["state", k].reshape(-1, width) if k in self.shooting.nodes else np.zeros(0)
+            for k, width in enumerate(training.network.sizes[:-1])
+        ]
+        states, _ = self.shooting.roll(training.network.layers, training.x, controls, states=at_nodes)
+        return Trajectory(controls, states)
+
+    def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Array]:
+        """The stages and the residual f_{K-1} - y at a trajectory."""
+        outputs = self.training.evaluate(trajectory.controls, trajectory.states)
         return self.training.linearize(trajectory, outputs), outputs[-1] - self.training.y
 
-    def _costates(self, stages: Sequence[LinearStage], lam_g: Array, residual: Array) -> tuple[Array, ...]:
-        """lambda_1..lambda_K: given at the nodes, adjoints of what follows elsewhere."""
+    def node_multipliers(self, lam_g: Array) -> list[Array]:
+        """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
         given = {block.stage: lam_g[block.where] for block in self.constraints}
-        costates = [residual]
-        for k in range(len(stages) - 1, 0, -1):
-            costates.append(
-                given[k].reshape(-1, stages[k].num_inputs) if k in given else stages[k].transpose_state(costates[-1])
-            )
-        return tuple(reversed(costates))
+        widths = enumerate(self.training.network.sizes[1:-1], start=1)
+        return [given[k].reshape(-1, width) if k in given else np.zeros(0) for k, width in widths]
 
     def stationarity(self, trajectory: Trajectory) -> float:
         """Largest entry of the Lagrangian's gradient in the variables; at a bound, only what points inwards counts.
@@ -249,17 +224,12 @@ class NLP:
         return float(np.abs(gradient).max())
 
     def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
-        lam_g = self.pack(trajectory).get("lam_g0", np.zeros(0))
-        stages, residual = self._linearize(trajectory.controls, trajectory.states)
-        costates = self._costates(stages, lam_g, residual)
-        decay, parts = self.training.weight_decay, []
-        for block in self.variables:
-            k, stage = block.stage, stages[block.stage]
-            if block.kind == "control":
-                parts.append(stage.transpose_control(costates[k]) + decay * trajectory.controls[k])
-            else:
-                parts.append(stage.transpose_state(costates[k]) - costates[k - 1])
-        return _join(parts)
+        stages, residual = self.linearize(trajectory)
+        costates = self.shooting.costates(stages, residual, (trajectory.multipliers or ())[1:])
+        in_controls = self.training.control_gradient(stages, trajectory.controls, costates)
+        in_states = self.shooting.state_gradient(stages, costates)
+        parts = {"control": in_controls, "state": (np.zeros(0), *in_states)}
+        return _join(parts[block.kind][block.stage] for block in self.variables)
 
     def guess(self, seed: int = 0) -> Trajectory:
         """Standard weights and their rollout.  Any other trajectory will do as well: a guess need not be feasible."""
@@ -291,38 +261,15 @@ class NLP:
     @cached_property
     def hessian_sparsity(self) -> ca.Sparsity:
         """Upper triangle of the Hessian of the Lagrangian, as :mod:`ocp_nn.lagrangian` fills it."""
-        from .lagrangian import hessian_layout  # the layout is derived from this program
-
-        return hessian_layout(self, gauss_newton=False).sparsity
+        return hessian_layout(self.training, self.nodes, self.variables, gauss_newton=False).sparsity
 
     def spy(self, ax: Any = None) -> str:
         """The sparsity of the KKT matrix [[H, J'], [J, 0]] in words, and drawn into matplotlib axes when given."""
+        blocks = self.variables, self.constraints
+        sparsity = self.hessian_sparsity, self.jacobian_sparsity
         if ax is not None:
-            self._draw(ax)
-        n, m = self.num_variables, self.num_constraints
-        hessian, jacobian = self.hessian_sparsity, self.jacobian_sparsity
-        return "\n".join(
-            [
-                f"{self.transcription}: {n} variables, {m} constraints",
-                f"Hessian of the Lagrangian, upper triangle: {hessian.nnz()} nonzeros of {n * (n + 1) // 2}",
-                f"Jacobian of the constraints: {jacobian.nnz()} nonzeros of {n * m}",
-                "",
-                *_block_table("H", self.variables, self.variables, hessian),
-                *_block_table("J", self.constraints, self.variables, jacobian),
-            ]
-        )
-
-    def _draw(self, ax: Any) -> None:
-        upper = self.hessian_sparsity
-        hessian, jacobian = upper + upper.T, self.jacobian_sparsity
-        corner = ca.Sparsity(self.num_constraints, self.num_constraints)
-        kkt = ca.blockcat([[ca.DM(hessian, 1), ca.DM(jacobian.T, 1)], [ca.DM(jacobian, 1), ca.DM(corner)]])
-        ax.spy(kkt.sparse(), markersize=max(0.3, 200 / kkt.shape[0]), color="C0")
-        blocks = [(b.name, (b.start + b.stop) / 2) for b in self.variables]
-        blocks += [(b.name, self.num_variables + (b.start + b.stop) / 2) for b in self.constraints]
-        names, middles = zip(*blocks, strict=True)
-        ax.set_xticks(middles, names)
-        ax.set_yticks(middles, names)
+            draw_kkt(ax, *blocks, *sparsity)
+        return f"{self.transcription}: {kkt_table(*blocks, *sparsity)}"
 
 
 def single_shooting(problem: TrainingProblem, *, control_bounds: Bounds | None = None) -> NLP:
@@ -365,7 +312,7 @@ def transcribe(
         For nodes outside 1..K-1, bounds that cross or are NaN, or bounds on states that are not variables.
     """
     checks.check("problem", problem, PROBLEM)
-    nodes = _check_nodes(problem, nodes)
+    nodes = tuple(sorted(check_nodes(nodes, problem.num_stages)))
     state: ca.MX = ca.MX(ca.DM(problem.x.T))
     symbols: list[ca.MX] = []
     defects: list[ca.MX] = []
@@ -387,8 +334,8 @@ def transcribe(
             state = value
     residual = state - ca.DM(problem.y.T)
     objective = ca.sumsqr(residual) / 2 + problem.weight_decay / 2 * decay
-    variables = _layout((kind, k, symbol.numel()) for (kind, k), symbol in zip(blocks, symbols, strict=True))
-    constraints = _layout(("defect", k, defect.numel()) for k, defect in zip(nodes, defects, strict=True))
+    variables = positions((kind, k, symbol.numel()) for (kind, k), symbol in zip(blocks, symbols, strict=True))
+    constraints = positions(("defect", k, defect.numel()) for k, defect in zip(nodes, defects, strict=True))
     g = ca.vertcat(*defects) if defects else ca.MX(0, 1)
     return NLP(
         training=problem,
@@ -415,23 +362,6 @@ def _batch(layer: Layer, state: ca.MX, control: ca.MX) -> ca.MX:
     weights = ca.reshape(control, layer.num_outputs, layer.num_inputs + 1)
     y = layer.phi.symbolic(weights[:, :-1] @ state + ca.repmat(weights[:, -1], 1, samples))
     return state + y if layer.residual else y
-
-
-def _check_nodes(problem: TrainingProblem, nodes: Iterable[int] | None) -> tuple[int, ...]:
-    checks.check("nodes", nodes, checks.optional(checks.NODES))
-    possible = range(1, problem.num_stages)
-    chosen = tuple(possible) if nodes is None else tuple(sorted(set(nodes)))
-    if not set(chosen) <= set(possible):
-        raise ValueError(f"nodes must lie in 1..{problem.num_stages - 1} (states x_1..x_K-1), received {chosen}")
-    return chosen
-
-
-def _layout(entries: Iterable[tuple[Literal["control", "state", "defect"], int, int]]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    for kind, k, length in entries:
-        start = blocks[-1].stop if blocks else 0
-        blocks.append(Block(kind, k, start, start + length))
-    return tuple(blocks)
 
 
 def _bounds(
@@ -475,22 +405,6 @@ def _control_names(layer: Layer, k: int) -> list[str]:
         return [f"u{k}[{j}]" for j in range(layer.num_controls)]
     weights = [f"W{k}[{a},{j}]" for j in range(layer.num_inputs) for a in range(layer.num_outputs)]
     return weights + [f"b{k}[{a}]" for a in range(layer.num_outputs)]
-
-
-def _block_table(title: str, rows: Sequence[Block], columns: Sequence[Block], sparsity: ca.Sparsity) -> list[str]:
-    """Nonzeros of every pair of blocks."""
-    if not rows:
-        return []
-    i, j = (np.array(index) for index in sparsity.get_triplet())
-    edges = [np.array([block.start for block in blocks] + [blocks[-1].stop]) for blocks in (rows, columns)]
-    counts = np.histogram2d(i, j, bins=edges)[0].astype(int) if len(i) else np.zeros((len(rows), len(columns)), int)
-    width = max(8, len(str(counts.max())) + 2)
-    header = f"{title:<4}" + "".join(f"{block.name:>{width}}" for block in columns)
-    body = (
-        f"{row.name:<4}" + "".join(f"{count or '.':>{width}}" for count in line)
-        for row, line in zip(rows, counts, strict=True)
-    )
-    return [header, *body]
 
 
 def _join(parts: Iterable[Array]) -> Array:

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blas import limited_blas
+from .damping import Damping
 from .data.scaling import Scaler
-from .gauss_newton import Damping
 from .inner_problem import AugmentedLagrangian
 from .model import Model
 from .network import Network

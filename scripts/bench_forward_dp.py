@@ -82,7 +82,7 @@ def instance(case: Case) -> Instance:
         state += 0.1 * rng.standard_normal(state.shape)
     outputs = problem.outputs(trajectory)
     gaps = tuple(f - s for f, s in zip(outputs[:-1], trajectory.states[1:], strict=True))
-    subproblem = Subproblem(
+    subproblem = Subproblem.of_network(
         stages=problem.linearize(trajectory, outputs),
         controls=trajectory.controls,
         gaps=gaps,
@@ -120,7 +120,8 @@ def fresh(made: Instance) -> Subproblem:
     stages = made.problem.linearize(made.trajectory, made.outputs)
     for stage in stages:
         _ = stage.slope
-    return replace(made.subproblem, stages=stages)
+    (term,) = made.subproblem.terms
+    return replace(made.subproblem, dynamics=tuple(stages[:-1]), terms=(replace(term, output=stages[-1]),))
 
 
 def traced(sub: Subproblem, form: str) -> tuple[forward_dp.Step, int]:
@@ -298,7 +299,9 @@ class Bench:
                 case = Case(num_samples=20, depth=2, width=5, penalty=penalty, weight_decay=weight_decay)
                 sub = instance(case).subproblem
                 gaps = tuple(rng.standard_normal(gap.shape) for gap in sub.gaps)
-                sub = replace(sub, gaps=gaps, residual=rng.standard_normal(sub.residual.shape))
+                (term,) = sub.terms
+                term = replace(term, residual=rng.standard_normal(sub.residual.shape))
+                sub = replace(sub, gaps=gaps, terms=(term,))
                 exact = dense_step(sub)
                 cells = []
                 for form in forward_dp.FORMS:

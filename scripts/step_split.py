@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ocp_nn import Network, TrainingProblem, gauss_newton
-from ocp_nn.forward_dp import Prepared
-from ocp_nn.gauss_newton import Damping, minimise
+from ocp_nn import Network, TrainingProblem, linearisation
+from ocp_nn.damping import Damping
+from ocp_nn.forward_dp import Damped, Prepared
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.inner_problem import AugmentedLagrangian, Point
 from ocp_nn.ipopt import IpoptOptions, solve_ipopt
 from ocp_nn.report import environment_line, format_table
@@ -36,8 +37,13 @@ from ocp_nn.transcription import multiple_shooting
 PIECES = {
     "evaluation": ((AugmentedLagrangian, "at"), (AugmentedLagrangian, "slack_rollout")),
     "linearisation": ((AugmentedLagrangian, "subproblem"), (AugmentedLagrangian, "gradient")),
-    "forward-DP linear algebra": ((gauss_newton, "prepare"), (Prepared, "step"), (Prepared, "precondition")),
-    "second-order correction": ((Prepared, "corrected"),),
+    "forward-DP linear algebra": (
+        (linearisation, "prepare"),
+        (Prepared, "damped"),
+        (Damped, "step"),
+        (Damped, "precondition"),
+    ),
+    "second-order correction": ((Damped, "corrected"),),
 }
 
 PENALTY, DAMPING = 100.0, 1.0

@@ -14,10 +14,9 @@ The numbers A, B, c, r are data: both references take them as exact.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import casadi as ca
 import numpy as np
+from subproblems import changed
 
 from ocp_nn import forward_dp
 from ocp_nn.linearize import DenseStage
@@ -42,32 +41,49 @@ def jacobians(stage):
 def least_squares_rows(sub):
     """(M, b, num_controls) with the subproblem = min 1/2 ||M z + b||^2, z stacking du, then the weighted slacks.
 
-    The slack e of a finite penalty is the variable, dx_{k+1} = A dx_k + B du_k + c_k - e / sqrt(beta_k) is substituted:
-    the same problem, and well scaled for any beta.
+    The slack e of a finite penalty is the variable, dx_{k+1} = A dx_k + B du + c_k - e / sqrt(beta_k) is substituted,
+    and so is dx_0 = g_0 - e / sqrt(alpha): the same problem, and well scaled for any beta.
     """
     samples = sub.num_samples
-    slacks = [k for k, beta in enumerate(sub.penalty) if np.isfinite(beta)]
-    columns = sub.num_controls + samples * sum(sub.stages[k].num_outputs for k in slacks)
-    state = np.zeros((samples, sub.stages[0].num_inputs, columns + 1), LONG)  # affine in z; last column: constant
-    rows, start, node = [], 0, sub.num_controls
-    for k, stage in enumerate(sub.stages):
+    weights = [(sub.initial_weight, sub.num_inputs)] + [
+        (beta, stage.num_outputs) for beta, stage in zip(sub.penalty, sub.dynamics, strict=True)
+    ]
+    columns = sub.num_controls + samples * sum(width for beta, width in weights if np.isfinite(beta))
+    starts = np.cumsum([0, *(len(u) for u in sub.controls)])
+    rows, node = [], sub.num_controls
+
+    def slacked(state, beta):
+        nonlocal node
+        if not np.isfinite(beta):
+            return state
+        size = state.shape[0] * state.shape[1]
+        slack = np.zeros((size, columns + 1), LONG)
+        slack[:, node : node + size] = np.eye(size)
+        rows.append(slack)
+        node += size
+        return state - slack.reshape(state.shape) / np.sqrt(LONG(beta))
+
+    def after(stage, state, block, constant):
         a, b = jacobians(stage)
         state = a @ state
-        state[:, :, start : start + stage.num_controls] += b
-        state[:, :, -1] += sub.residual if k == len(sub.gaps) else sub.gaps[k]
-        start += stage.num_controls
-        if k in slacks:
-            size = samples * stage.num_outputs
-            slack = np.zeros((size, columns + 1), LONG)
-            slack[:, node : node + size] = np.eye(size)
-            rows.append(slack)
-            state -= slack.reshape(state.shape) / np.sqrt(LONG(sub.penalty[k]))
-            node += size
+        state[:, :, starts[block] : starts[block + 1]] += b
+        state[:, :, -1] += constant
+        return state
+
+    state = np.zeros((samples, sub.num_inputs, columns + 1), LONG)  # affine in z; last column: constant
+    if sub.initial_gap is not None:
+        state[:, :, -1] = sub.initial_gap
+    state, outputs = slacked(state, sub.initial_weight), []
+    for k in range(len(sub.dynamics) + 1):
+        outputs += [after(t.output, state, t.block, t.residual) for t in sub.terms if t.stage == k]
+        if k < len(sub.dynamics):
+            state = slacked(after(sub.dynamics[k], state, sub.blocks[k], sub.gaps[k]), sub.penalty[k])
     effort = np.zeros((2, sub.num_controls, columns + 1), LONG)
-    for weight, block in zip((sub.weight_decay, sub.damping), effort, strict=True):
-        block[:, : sub.num_controls] = np.sqrt(LONG(weight)) * np.eye(sub.num_controls)
-    effort[0, :, -1] = np.sqrt(LONG(sub.weight_decay)) * np.concatenate(sub.controls)
-    table = np.vstack([state.reshape(-1, columns + 1), *rows, *effort])
+    decay = np.concatenate([np.full(len(u), LONG(rho)) for u, rho in zip(sub.controls, sub.decays, strict=True)])
+    for weight, block in zip((decay, np.full_like(decay, sub.damping)), effort, strict=True):
+        block[:, : sub.num_controls] = np.diag(np.sqrt(weight))
+    effort[0, :, -1] = np.sqrt(decay) * np.concatenate(sub.controls)
+    table = np.vstack([*(output.reshape(-1, columns + 1) for output in outputs), *rows, *effort])
     return table[:, :-1], table[:, -1], sub.num_controls
 
 
@@ -101,28 +117,45 @@ def reduced_inverse(sub):
 
 
 def dense_solution(sub):
-    """(du, dx, multipliers) of the subproblem from its definition: one array a stage, as in :class:`Step`."""
+    """(du, dx, multipliers) of the subproblem from its definition: as in :class:`Step`."""
     matrix, constant, num_controls = least_squares_rows(sub)
     z = householder_least_squares(matrix, -constant)
-    ends = np.cumsum([stage.num_controls for stage in sub.stages])
-    du = np.split(z[:num_controls], ends[:-1])
-    dx, etas, start = [np.zeros((sub.num_samples, sub.stages[0].num_inputs), LONG)], [], num_controls
-    for k, stage in enumerate(sub.stages):
+    du = np.split(z[:num_controls], np.cumsum([len(u) for u in sub.controls])[:-1])
+    dx = np.zeros((sub.num_samples, sub.num_inputs), LONG) + (0 if sub.initial_gap is None else sub.initial_gap)
+    start, slacks, states, theta = num_controls, [], [], []
+
+    def slacked(value, beta):
+        nonlocal start
+        if not np.isfinite(beta):
+            slacks.append(None)
+            return value
+        slack = z[start : start + value.size].reshape(value.shape)
+        start += value.size
+        slacks.append(np.sqrt(LONG(beta)) * slack)
+        return value - slack / np.sqrt(LONG(beta))
+
+    def after(stage, state, block):
         a, b = jacobians(stage)
-        following = np.einsum("iab,ib->ia", a, dx[k]) + b @ du[k] + (*sub.gaps, sub.residual)[k]
-        if k < len(sub.gaps) and np.isfinite(sub.penalty[k]):
-            slack = z[start : start + following.size].reshape(following.shape)
-            start += following.size
-            following = following - slack / np.sqrt(LONG(sub.penalty[k]))
-            etas.append(np.sqrt(LONG(sub.penalty[k])) * slack)
-        else:
-            etas.append(None)
-        dx.append(following)
-    etas[-1] = dx.pop()
-    for k in reversed(range(len(etas) - 1)):
-        if etas[k] is None:
-            etas[k] = np.einsum("iab,ia->ib", jacobians(sub.stages[k + 1])[0], etas[k + 1])
-    return tuple(tuple(array.astype(float) for array in part) for part in (du, dx, etas))
+        return np.einsum("iab,ib->ia", a, state) + b @ du[block]
+
+    states.append(slacked(dx, sub.initial_weight))
+    for k in range(len(sub.dynamics) + 1):
+        theta += [after(t.output, states[k], t.block) + t.residual for t in sub.terms if t.stage == k]
+        if k < len(sub.dynamics):
+            following = after(sub.dynamics[k], states[k], sub.blocks[k]) + sub.gaps[k]
+            states.append(slacked(following, sub.penalty[k]))
+    etas = [np.concatenate(theta, axis=1)]
+    for k in range(len(sub.dynamics), 0, -1):
+        if slacks[k] is not None:
+            etas.append(slacks[k])
+            continue
+        pulled = [jacobians(t.output)[0] for t in sub.terms if t.stage == k]
+        rows = [th for t, th in zip(sub.terms, theta, strict=True) if t.stage == k]
+        if k < len(sub.dynamics):
+            pulled.append(jacobians(sub.dynamics[k])[0])
+            rows.append(etas[-1])
+        etas.append(sum(np.einsum("iab,ia->ib", a, th) for a, th in zip(pulled, rows, strict=True)))
+    return tuple(tuple(array.astype(float) for array in part) for part in (du, states, etas[::-1]))
 
 
 def second_derivative(layer, x, u, dx, du):
@@ -183,7 +216,7 @@ def refined_step(sub, form="auto", rounds=4):
     for _ in range(rounds):
         output, stationarity = reduced_residuals(sub, stages, du, eta)
         controls = tuple((g / sub.weight_decay).astype(float) for g in stationarity)
-        correction = replace(sub, controls=controls, gaps=gaps, residual=output.astype(float))
+        correction = changed(sub, controls=controls, gaps=gaps, residual=output.astype(float))
         more = forward_dp.solve(correction, form)
         du = [d + e for d, e in zip(du, more.controls, strict=True)]
         eta = eta + more.multipliers[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import casadi as ca
 import numpy as np
 
@@ -24,7 +26,7 @@ def subproblem(network, samples, penalty=1.0, *, weight_decay=1e-3, damping=0.0,
     outputs = problem.evaluate(rollout.controls, states)
     stages = problem.linearize(type(rollout)(rollout.controls, states), outputs)
     nodes = len(stages) - 1
-    return Subproblem(
+    return Subproblem.of_network(
         stages=stages,
         controls=rollout.controls,
         gaps=tuple(rng.standard_normal(f.shape) for f in outputs[:-1]),
@@ -33,6 +35,14 @@ def subproblem(network, samples, penalty=1.0, *, weight_decay=1e-3, damping=0.0,
         weight_decay=weight_decay,
         damping=damping,
     )
+
+
+def changed(sub, *, stages=None, residual=None, **others):
+    """A network's subproblem with other stages (the last one is the term) or another residual."""
+    stages = sub.stages if stages is None else stages
+    (term,) = sub.terms
+    term = replace(term, output=stages[-1], residual=term.residual if residual is None else residual)
+    return replace(sub, dynamics=tuple(stages[:-1]), terms=(term,), **others)
 
 
 def as_symbolic(network):

@@ -14,10 +14,10 @@ from numpy.testing import assert_allclose
 from ocp_nn import Network, TrainingProblem, Trajectory
 from ocp_nn.conditioning import linearise_at, measure, measure_layers
 from ocp_nn.conditioning.dense import carried_covariances, constraint_jacobian, information_factors, kkt_matrix
-from ocp_nn.forward_dp.dual import DualFactor
-from ocp_nn.forward_dp.information import InformationFactor
-from ocp_nn.forward_dp.primal import PrimalFactor
-from ocp_nn.forward_dp.reduced import Reduced
+from ocp_nn.forward_dp.condensed import Condensed
+from ocp_nn.forward_dp.dual import DualForm
+from ocp_nn.forward_dp.information import InformationForm
+from ocp_nn.forward_dp.primal import PrimalForm
 from ocp_nn.transcription import transcribe
 
 # Condition numbers beyond this cannot be known to 1e-8 in double precision, by anybody.
@@ -175,14 +175,12 @@ def test_condensed_matrices_are_those_forward_dp_factorises(nodes, beta):
     problem, trajectory = perturbed(*CASES["tanh"])
     point = linearise_at(problem, trajectory, nodes, damping=MU)
     explicit, sub = Explicit(problem, trajectory, nodes), point.subproblem(beta)
-    dual, primal, information = (make(Reduced(sub)) for make in (DualFactor, PrimalFactor, InformationFactor))
-    for factor in (dual, primal, information):
-        factor.factorize(point.ridge)
-    lower, upper = np.tril(dual._matrix), np.triu(primal._factor)
+    dual, primal, information = (make(Condensed(sub)).factor(sub) for make in (DualForm, PrimalForm, InformationForm))
+    lower, upper = np.triu(dual.triangle).T, np.triu(primal.triangle)
     assert_allclose(lower @ lower.T, explicit.dual(beta), rtol=1e-9, atol=1e-9)
     assert_allclose(upper.T @ upper, explicit.primal(beta), rtol=1e-9, atol=1e-9)
-    for elimination, columns in zip(information._eliminations, information_factors(point, beta), strict=True):
-        cut = elimination.known + elimination.controls
+    for elimination, columns in zip(information.eliminations, information_factors(point, beta), strict=True):
+        cut = elimination.cut
         triangle = np.triu(elimination.reflectors[:cut, :cut])
         assert_allclose(np.linalg.cond(triangle), np.linalg.cond(columns), rtol=1e-8)
     assert_allclose(carried_covariances(point, beta)[-1], explicit.dual(beta), rtol=1e-9, atol=1e-9)

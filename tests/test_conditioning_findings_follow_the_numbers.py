@@ -13,8 +13,10 @@ from ocp_nn import Network, TrainingProblem
 from ocp_nn.cli import main
 from ocp_nn.conditioning import Grid, Settings, run_sweep
 from ocp_nn.conditioning.advice import advise
+from ocp_nn.conditioning.correlations import correlations, spearman
 from ocp_nn.conditioning.figures import FIGURES, plot_depth, plot_penalty, plot_products
-from ocp_nn.conditioning.findings import Sweep, correlations, groups, load_sweep, spearman, verdict
+from ocp_nn.conditioning.findings import verdict
+from ocp_nn.conditioning.groups import Sweep, groups, load_sweep
 from ocp_nn.data import load_dataset
 
 DEPTHS = (2, 5, 10, 20)

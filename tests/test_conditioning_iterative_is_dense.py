@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ocp_nn import Network, TrainingProblem, Trajectory
-from ocp_nn.conditioning import dense, linearise_at, measure, measures
+from ocp_nn.conditioning import dense, formulations, linearise_at, measure
 from ocp_nn.conditioning.operators import Operators
 
 CASES = {
@@ -57,7 +57,7 @@ def test_within_one_percent(case):
 def test_without_room_for_a_dense_hessian_bounds_remain(case, monkeypatch):
     problem, trajectory = perturbed(case)
     written = spectra(problem, trajectory, route="dense")
-    monkeypatch.setattr(measures, "DENSE_HESSIAN", 0)
+    monkeypatch.setattr(formulations, "DENSE_HESSIAN", 0)
     iterated = spectra(problem, trajectory, route="iterative")
     bounds = {key for key, spectrum in iterated.items() if spectrum.is_bound}
     assert {name for name, _, _ in bounds} == {"hessian", "hessian_no_decay", "constraint_jacobian", "kkt"}
@@ -82,7 +82,7 @@ def test_auto_takes_the_route_by_size(monkeypatch):
     problem, trajectory = perturbed("tanh, more weights than data")
     key = ("kkt", "multiple", None)
     assert spectra(problem, trajectory)[key].route == "dense"
-    monkeypatch.setattr(measures, "DENSE_ORDER", 10)
+    monkeypatch.setattr(formulations, "DENSE_ORDER", 10)
     assert spectra(problem, trajectory)[key].route == "iterative"
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from oracles import dense_solution, reduced_inverse, second_derivative
-from subproblems import DENSE, GENERIC, INF, subproblem
+from subproblems import DENSE, GENERIC, INF, changed, subproblem
 
 from ocp_nn import Dense, Network, forward_dp
 from ocp_nn.forward_dp import cost, mean_curvature, prepare
@@ -37,7 +37,7 @@ def bending(sub, step):
         second_derivative(stage.layer, stage.x, stage.u, dx, du)
         for stage, dx, du in zip(sub.stages, step.states, step.controls, strict=True)
     )
-    return replace(sub, gaps=tuple(gaps), residual=residual, controls=tuple(map(np.zeros_like, sub.controls)))
+    return changed(sub, gaps=tuple(gaps), residual=residual, controls=tuple(map(np.zeros_like, sub.controls)))
 
 
 def norm(arrays):
@@ -59,11 +59,11 @@ def halfway(first, second):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_of_the_dense_solution_is_added(name, penalty, form):
     sub = subproblem_of(name, penalty)
-    prepared = prepare(sub, form)
-    step = prepared.step()
+    damped = prepare(sub, form).damped()
+    step = damped.step()
     a_u, a_x, a_eta = dense_solution(bending(sub, step))
     assert norm(a_u) > 1e-3 * norm(step.controls) or name == "one stage"  # which is affine
-    corrected = prepared.corrected(step, largest=1e9)
+    corrected = damped.corrected(step, largest=1e9)
     close(corrected.controls, halfway(step.controls, a_u))
     if np.isfinite(sub.penalty).any():
         close(corrected.states, halfway(step.states, a_x))
@@ -74,11 +74,11 @@ def test_half_of_the_dense_solution_is_added(name, penalty, form):
 @pytest.mark.parametrize("name", ["tanh, several outputs", "normalisation"])
 def test_it_is_added_where_it_is_no_longer_than_asked(name, penalty):
     sub = subproblem_of(name, penalty)
-    prepared = prepare(sub)
-    step = prepared.step()
+    damped = prepare(sub).damped()
+    step = damped.step()
     ratio = norm(dense_solution(bending(sub, step))[0]) / norm(step.controls)
-    assert prepared.corrected(step, 0.999 * ratio) is step
-    corrected = prepared.corrected(step, 1.001 * ratio)
+    assert damped.corrected(step, 0.999 * ratio) is step
+    corrected = damped.corrected(step, 1.001 * ratio)
     added = [after - before for after, before in zip(corrected.controls, step.controls, strict=True)]
     assert norm(added) == pytest.approx(0.5 * ratio * norm(step.controls), rel=1e-9)
 
@@ -89,21 +89,22 @@ def test_the_correction_has_the_damping_of_the_step(penalty, form):
     sub = subproblem_of("tanh, several outputs", penalty)
     prepared = prepare(sub, form)
     for damping in (30.0, 0.5):
-        step = prepared.step(damping)
+        damped = prepared.damped(damping)
+        step = damped.step()
         expected = dense_solution(bending(sub.damped(damping), step))[0]
-        close(prepared.corrected(step, 1e9).controls, halfway(step.controls, expected))
+        close(damped.corrected(step, 1e9).controls, halfway(step.controls, expected))
 
 
 @pytest.mark.parametrize("form", forward_dp.FORMS)
 @pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
 def test_no_step_needs_no_correction(penalty, form):
     sub = subproblem_of("tanh, several outputs", penalty)
-    prepared = prepare(sub, form)
-    step = prepared.step()
+    damped = prepare(sub, form).damped()
+    step = damped.step()
     nothing = replace(
         step, **{kind: tuple(map(np.zeros_like, getattr(step, kind))) for kind in ("controls", "states", "multipliers")}
     )
-    corrected = prepared.corrected(nothing, 0.375)
+    corrected = damped.corrected(nothing, 0.375)
     for kind in ("controls", "states", "multipliers"):
         assert not any(array.any() for array in getattr(corrected, kind))
 
@@ -113,13 +114,10 @@ def test_no_step_needs_no_correction(penalty, form):
 def test_chunks_of_samples_give_the_same_correction(monkeypatch, penalty, form):
     sub = subproblem_of("tanh, several outputs", penalty, samples=23)
     step = prepare(sub, form).step()
-    whole = prepare(sub, form)
-    whole.step()
-    expected = whole.corrected(step, 1e9)
-    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_outputs)
+    expected = prepare(sub, form).damped().corrected(step, 1e9)
+    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_rows)
     assert cost.chunk_size(sub) == 5
-    chunked = prepare(sub, form)
-    chunked.step()
+    chunked = prepare(sub, form).damped()
     for kind in ("controls", "states", "multipliers"):
         close(getattr(chunked.corrected(step, 1e9), kind)[-1:], getattr(expected, kind)[-1:])
 
@@ -170,6 +168,6 @@ def test_mean_curvature_adds_up_over_chunks_and_knows_no_damping(monkeypatch, pe
     sub = subproblem_of("tanh, several outputs", penalty, samples=23)
     whole = mean_curvature(sub)
     assert mean_curvature(sub.damped(77.0)) == whole
-    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_outputs)
+    monkeypatch.setattr(cost, "CHUNK_BYTES", 8 * 5 * sub.num_controls * sub.num_rows)
     assert cost.chunk_size(sub) == 5
     assert mean_curvature(sub) == pytest.approx(whole, rel=1e-12)

@@ -95,7 +95,7 @@ def test_infinite_penalties_give_the_single_shooting_step(form, name):
     )
     rollout = problem.rollout(network.init_controls(4))
     outputs = problem.outputs(rollout)
-    sub = Subproblem(
+    sub = Subproblem.of_network(
         stages=problem.linearize(rollout, outputs),
         controls=rollout.controls,
         gaps=tuple(np.zeros_like(f) for f in outputs[:-1]),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from subproblems import DENSE, GENERIC, INF, subproblem
+from subproblems import DENSE, GENERIC, INF, changed, subproblem
 
 from ocp_nn import forward_dp
 from ocp_nn.linearize import DenseStage, GenericStage
@@ -18,7 +18,7 @@ def sub():
 
 
 def with_stage(sub, k, stage):
-    return replace(sub, stages=(*sub.stages[:k], stage, *sub.stages[k + 1 :]))
+    return changed(sub, stages=(*sub.stages[:k], stage, *sub.stages[k + 1 :]))
 
 
 def spoilt(sub, where, k, bad):
@@ -31,7 +31,7 @@ def spoilt(sub, where, k, bad):
     if where == "gap":
         residual = sub.residual.copy()
         residual[1, 0] = bad
-        return replace(sub, residual=residual)
+        return changed(sub, residual=residual)
     if where == "control":
         controls = tuple(u.copy() for u in sub.controls)
         controls[k][0] = bad
@@ -72,19 +72,26 @@ def test_non_finite_weights_name_the_stage_that_uses_them(sub):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"penalty": (1.0, 0.0)}, r"penalties must lie in \(0, inf\], received \(1.0, 0.0\)"),
-        ({"penalty": (-1.0, INF)}, "penalties must lie in"),
-        ({"penalty": (1.0, float("nan"))}, "penalties must lie in"),
-        ({"penalty": (1.0,)}, "3 stages need 3 controls, 2 gaps and 2 penalties, received 3, 2 and 1"),
+        (
+            {"penalty": (1.0, 0.0)},
+            r"penalties and the initial weight must lie in \(0, inf\], received \(1.0, 0.0, inf\)",
+        ),
+        ({"penalty": (-1.0, INF)}, "penalties and the initial weight must lie in"),
+        ({"penalty": (1.0, float("nan"))}, "penalties and the initial weight must lie in"),
+        ({"penalty": (1.0,)}, "2 stages of dynamics need 2 gaps, penalties and blocks, received 2, 1 and 2"),
         ({"weight_decay": 0.0, "damping": 0.0}, "must have a positive sum, received 0.0 and 0.0"),
         ({"weight_decay": -1.0, "damping": 2.0}, "weight_decay must be a finite number >= 0"),
         ({"damping": INF}, "damping must be a finite number >= 0"),
+        ({"initial_weight": 0.0}, "penalties and the initial weight must lie in"),
+        ({"weight_decay": (1.0, 1.0)}, "one value or one for each of 3 blocks, received 2"),
+        ({"blocks": (0, 5)}, "stage 1: expected a control block of 16 numbers, received number 5"),
+        ({"blocks": (1, 1)}, "stage 0: expected a control block of 9 numbers, received number 1"),
         ({"residual": np.zeros((5, 3))}, r"stage 2: expected a gap of shape \(5, 2\), received \(5, 3\)"),
     ],
 )
 def test_malformed_subproblems(sub, changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(sub, **changes)
+        changed(sub, **changes)
 
 
 def test_unknown_forms(sub):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from subproblems import DENSE, INF, as_symbolic, subproblem
+from subproblems import DENSE, INF, as_symbolic, changed, subproblem
 
 from ocp_nn import forward_dp
 from ocp_nn.linearize import DenseStage, GenericStage
@@ -90,8 +90,7 @@ def test_steps(form, penalty, name):
     structured = forward_dp.solve(subproblem(DENSE[name], 6, penalty), form)
     generic_sub = subproblem(DENSE[name], 6, penalty)
     stages = tuple(other for _, other in twins((generic_sub, subproblem(as_symbolic(DENSE[name]), 6))))
-    object.__setattr__(generic_sub, "stages", stages)
-    generic = forward_dp.solve(generic_sub, form)
+    generic = forward_dp.solve(changed(generic_sub, stages=stages), form)
     for kind in ("controls", "states", "multipliers"):
         for a, b in zip(getattr(structured, kind), getattr(generic, kind), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(1.0, np.abs(b).max(initial=0.0)))

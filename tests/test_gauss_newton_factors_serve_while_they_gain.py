@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, TrainingProblem
-from ocp_nn import gauss_newton as gauss_newton_module
+from ocp_nn import reuse as reuse_module
 from ocp_nn.curvature import reduced_hessian
+from ocp_nn.damping import Damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import Damping, InnerResult, Method, _Linearisation, _reuse, minimise
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.inner_result import InnerResult
+from ocp_nn.linearisation import Linearisation, Method
+from ocp_nn.reuse import reuse
 from ocp_nn.secant import SecantFactor
 
 INF = float("inf")
@@ -49,8 +53,8 @@ def fresh(precondition, local, uses):
 
 
 def worth_it(monkeypatch, least, uses=8):
-    monkeypatch.setattr(gauss_newton_module, "_WORTH_REUSING", least)
-    monkeypatch.setattr(gauss_newton_module, "_REUSES", uses)
+    monkeypatch.setattr(reuse_module, "_WORTH_REUSING", least)
+    monkeypatch.setattr(reuse_module, "_REUSES", uses)
 
 
 @pytest.mark.parametrize("projected", [False, True])
@@ -86,13 +90,13 @@ def test_a_large_factorisation_is_worth_it_and_a_small_one_is_not():
 def test_the_augmented_lagrangian_never_increases(monkeypatch):
     """Neither over steps nor over reuses in between."""
     values = []
-    original = gauss_newton_module._Linearisation.at
+    original = Linearisation.at
 
     def noting(lagrangian, point, damping, method):
         values.append(point.value)
         return original(lagrangian, point, damping, method)
 
-    monkeypatch.setattr(gauss_newton_module._Linearisation, "at", noting)
+    monkeypatch.setattr(Linearisation, "at", noting)
     worth_it(monkeypatch, ALWAYS)
     result = run(*place(), max_steps=8)
     moves = np.diff(values)
@@ -198,18 +202,18 @@ def test_it_is_for_reduced_gauss_newton_alone(penalty, method, monkeypatch):
 )
 def test_a_factor_that_does_not_gain_is_dropped_and_nothing_else_changes(precondition):
     lagrangian, point = place()
-    local = _Linearisation.at(lagrangian, point, Damping(0.1), Method())
+    local = Linearisation.at(lagrangian, point, Damping(0.1), Method())
     result = InnerResult(point, Damping(0.1), steps=3, solves=5, factor=fresh(precondition, local, 4))
-    after = _reuse(local, result, result.factor)
+    after = reuse(local, result, result.factor)
     assert vars(after) == vars(replace(result, factor=None))
 
 
 def test_a_factor_that_gains_has_one_use_less(monkeypatch):
     lagrangian, point = place()
-    local = _Linearisation.at(lagrangian, point, Damping(100.0), Method())
-    local.prepared.step(100.0)
+    local = Linearisation.at(lagrangian, point, Damping(100.0), Method())
+    damped = local.prepared.damped(100.0)
     for uses, left in ((3, 2), (1, None)):
-        result = InnerResult(point, Damping(0.1), steps=3, factor=fresh(local.prepared.precondition, local, uses))
-        after = _reuse(local, result, result.factor)
+        result = InnerResult(point, Damping(0.1), steps=3, factor=fresh(damped.precondition, local, uses))
+        after = reuse(local, result, result.factor)
         assert (after.factor and after.factor.uses) == left
         assert (after.steps, after.reuses) == (3, 1) and after.point.value < point.value

@@ -15,9 +15,12 @@ from oracles import reduced_inverse
 from subproblems import DENSE, GENERIC, INF
 
 from ocp_nn import Network, TrainingProblem
+from ocp_nn.damping import Damping, first_damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import Damping, Method, _gains, _Linearisation, first_damping, minimise
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.linearisation import Linearisation, Method
+from ocp_nn.trial_points import gains
 
 NETWORKS = {name: net for name, net in (DENSE | GENERIC).items() if net.num_stages > 1}
 SMOOTH = {name: net for name, net in NETWORKS.items() if name != "relu"}
@@ -174,9 +177,9 @@ def test_the_accelerated_step_is_the_corrected_one(penalty, acceleration):
     lagrangian = replace(lagrangian, multipliers=tuple(map(np.zeros_like, lagrangian.multipliers)))
     rollout = lagrangian.problem.rollout(lagrangian.problem.network.init_controls(0))
     point = lagrangian.at(rollout.controls, rollout.states)
-    prepared = prepare(lagrangian.subproblem(point, 10.0), "dual")
-    plain = prepared.step(refinements=0)
-    corrected = prepared.corrected(plain, 0.375)
+    damped = prepare(lagrangian.subproblem(point, 10.0), "dual").damped()
+    plain = damped.step(refinements=0)
+    corrected = damped.corrected(plain, 0.375)
     assert corrected is not plain
     step = corrected if acceleration else plain
     linear = moved(lagrangian, point, step.controls, step.states, 1.0)
@@ -243,16 +246,16 @@ def at_rest():
     return lagrangian, found.point
 
 
-def gains(lagrangian, before, after, least=0.0):
-    return _gains(_Linearisation.at(lagrangian, before, Damping(1.0), Method()), after, least)
+def accepted(lagrangian, before, after, least=0.0):
+    return gains(Linearisation.at(lagrangian, before, Damping(1.0), Method()), after, least)
 
 
 def test_where_rounding_hides_the_decrease_the_gradient_decides(at_rest):
     lagrangian, rest = at_rest
     near, nearer = (shifted(lagrangian, rest, length) for length in (3e-7, 1e-7))
     assert abs(near.value - nearer.value) <= 1e-13 * near.value
-    assert gains(lagrangian, near, nearer) and not gains(lagrangian, nearer, near)
-    assert not gains(lagrangian, near, near)
+    assert accepted(lagrangian, near, nearer) and not accepted(lagrangian, nearer, near)
+    assert not accepted(lagrangian, near, near)
     result = run(lagrangian, near, 1e3, max_steps=1)
     assert result.steps == 1 and result.stationarity < 0.5 * run(lagrangian, near, max_steps=0).stationarity
 
@@ -263,8 +266,8 @@ def test_where_rounding_hides_nothing_the_value_decides(at_rest):
     far, farther = (shifted(lagrangian, rest, length) for length in (0.01, 0.02))
     decrease = farther.value - far.value
     assert decrease > 1e-10 * far.value
-    assert gains(lagrangian, farther, far, least=0.99 * decrease) and not gains(lagrangian, far, farther)
-    assert not gains(lagrangian, farther, far, least=1.01 * decrease)
+    assert accepted(lagrangian, farther, far, least=0.99 * decrease) and not accepted(lagrangian, far, farther)
+    assert not accepted(lagrangian, farther, far, least=1.01 * decrease)
     network, y = lagrangian.problem.network, lagrangian.problem.y
     centred = TrainingProblem(network, lagrangian.problem.x, y - y.mean(axis=0), 1.0)
     reduced = AugmentedLagrangian(centred, lagrangian.multipliers, (INF,))
@@ -273,7 +276,7 @@ def test_where_rounding_hides_nothing_the_value_decides(at_rest):
     )
     lower = run(reduced, start, 1e3, max_steps=3)
     assert run(reduced, saddle, max_steps=0).stationarity < 1e-9 < lower.stationarity
-    assert lower.point.value < 0.999 * saddle.value and gains(reduced, saddle, lower.point)
+    assert lower.point.value < 0.999 * saddle.value and accepted(reduced, saddle, lower.point)
 
 
 def test_a_minimum_to_rounding_is_reported_as_stalled():

@@ -10,10 +10,12 @@ import pytest
 from subproblems import INF, as_symbolic
 
 from ocp_nn import Dense, Network, TrainingProblem
-from ocp_nn import gauss_newton as gauss_newton_module
+from ocp_nn import reuse as reuse_module
+from ocp_nn.damping import Damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import Damping, Method, minimise
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.linearisation import Method
 
 NETWORKS = {
     "one output": Network.mlp([2, 4, 4, 1]),
@@ -91,7 +93,7 @@ def test_nothing_but_the_last_control_changes_and_the_value_only_falls(network, 
 @pytest.mark.parametrize("method", [Method(), Method(second_order=True)], ids=["Gauss-Newton", "second order"])
 def test_all_steps_go_from_one_projected_point_to_another(method, monkeypatch):
     """Earlier factorisations included: every linearisation after the first step is at such a point."""
-    monkeypatch.setattr(gauss_newton_module, "_WORTH_REUSING", 0.0)
+    monkeypatch.setattr(reuse_module, "_WORTH_REUSING", 0.0)
     problem = problem_of(NETWORKS["several outputs"])
     plain, controls, _ = place(problem, PENALTIES["infinite"])
     lagrangian = replace(plain, projected=True)

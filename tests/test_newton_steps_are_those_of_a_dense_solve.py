@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, TrainingProblem
-from ocp_nn import gauss_newton as gauss_newton_module
+from ocp_nn import linearisation as linearisation_module
 from ocp_nn.curvature import hessian_product, reduced_hessian
+from ocp_nn.damping import Damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import Damping, Method, minimise
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.linearisation import Method
 from ocp_nn.newton import refine_step
 
 SPECTRA = {"convex": (0.1, 20.0), "indefinite": (-5.0, 20.0), "concave": (-9.0, -1.0)}
@@ -193,7 +195,7 @@ def test_the_exact_hessian_with_forward_dp_before_it_gives_the_dense_solution(ac
     lagrangian, point = reduced(problem, controls)
     damping = 2.0
     subproblem = lagrangian.subproblem(point, damping)
-    prepared = prepare(subproblem, form)
+    damped_problem = prepare(subproblem, form).damped()
     gradient = np.concatenate(lagrangian.gradient(point, subproblem)[0])
     costates = problem.adjoints(problem.rollout(controls)).costates
     split = problem.network.split
@@ -201,8 +203,8 @@ def test_the_exact_hessian_with_forward_dp_before_it_gives_the_dense_solution(ac
     def hessian(v):
         return np.concatenate(hessian_product(problem, subproblem.stages, costates, split(v)))
 
-    first = np.concatenate(prepared.step().controls)
-    refined = refine_step(hessian, prepared.precondition, gradient, first, damping=damping, accuracy=1e-12)
+    first = np.concatenate(damped_problem.step().controls)
+    refined = refine_step(hessian, damped_problem.precondition, gradient, first, damping=damping, accuracy=1e-12)
     dense = reduced_hessian(problem, controls)
     damped = dense + damping * np.eye(len(dense))
     assert np.linalg.eigvalsh(damped)[0] > 0
@@ -215,8 +217,8 @@ def test_the_exact_hessian_with_forward_dp_before_it_gives_the_dense_solution(ac
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus"])
 def test_second_order_steps_only_decrease_and_their_products_are_counted(activation, monkeypatch):
     calls = []
-    original = gauss_newton_module.hessian_product
-    monkeypatch.setattr(gauss_newton_module, "hessian_product", lambda *a: calls.append(1) or original(*a))
+    original = linearisation_module.hessian_product
+    monkeypatch.setattr(linearisation_module, "hessian_product", lambda *a: calls.append(1) or original(*a))
     problem = problem_of(activation=activation)
     start = problem.network.init_controls(1)
     values = [problem.objective(problem.rollout(start))]

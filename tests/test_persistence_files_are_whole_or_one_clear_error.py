@@ -28,8 +28,8 @@ from ocp_nn import (
     solve,
     solve_ipopt,
 )
+from ocp_nn.damping import Damping
 from ocp_nn.data import Scaler
-from ocp_nn.gauss_newton import Damping
 from ocp_nn.solver_state import Finish, SolverState
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,8 @@ import pytest
 from ocp_nn import Network, Options, TrainingProblem
 from ocp_nn import outer_updates as updates
 from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.gauss_newton import Damping, InnerResult
+from ocp_nn.damping import Damping
+from ocp_nn.inner_result import InnerResult
 from ocp_nn.solver_state import Finish
 
 START = Finish((Damping(1.0), Damping(2.0)))

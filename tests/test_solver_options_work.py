@@ -10,9 +10,10 @@ import pytest
 from oracles import reduced_inverse
 
 from ocp_nn import Network, Options, Status, TrainingProblem, solve
-from ocp_nn import gauss_newton as gauss_newton_module
+from ocp_nn import linearisation as linearisation_module
 from ocp_nn.augmented_lagrangian import init, step
 from ocp_nn.forward_dp import FORMS, TooLargeError, prepare
+from ocp_nn.globalisations import GLOBALISATIONS
 from ocp_nn.initialise import INITIALISATIONS, initialise
 from ocp_nn.inner_problem import AugmentedLagrangian
 
@@ -256,9 +257,9 @@ def test_acceleration(acceleration):
     options = Options(acceleration=acceleration, max_inner=1, shooting="single", damping=10.0, second_order=False)
     first = init(problem, options=options)
     lagrangian = AugmentedLagrangian(problem, first.multipliers, first.penalty)
-    prepared = prepare(lagrangian.subproblem(first.point, first.damping.value))
-    plain = prepared.step(refinements=0)
-    corrected = prepared.corrected(plain, 0.375)
+    damped = prepare(lagrangian.subproblem(first.point, first.damping.value)).damped()
+    plain = damped.step(refinements=0)
+    corrected = damped.corrected(plain, 0.375)
     changes = [np.concatenate(step.controls) for step in (plain, corrected)]
     assert np.linalg.norm(changes[1] - changes[0]) > 1e-3 * np.linalg.norm(changes[0])
     after = np.concatenate(step(problem, first, options).point.controls)
@@ -293,8 +294,8 @@ def test_there_is_no_sample_start_for_fewer_samples_or_from_given_controls():
 @effect("globalisation")
 def test_globalisation(monkeypatch):
     used = []
-    for name, advance in list(gauss_newton_module._ADVANCES.items()):
-        monkeypatch.setitem(gauss_newton_module._ADVANCES, name, _noting(used, name, advance))
+    for name, advance in list(GLOBALISATIONS.items()):
+        monkeypatch.setitem(GLOBALISATIONS, name, _noting(used, name, advance))
     start = init(sine()).best.objective
     for name in ("levenberg-marquardt", "armijo"):
         used.clear()
@@ -343,14 +344,14 @@ def test_max_restarts(max_restarts):
 @pytest.mark.parametrize("form", FORMS)
 def test_form(form, monkeypatch):
     used = []
-    original = gauss_newton_module.prepare
+    original = linearisation_module.prepare
 
     def noting(*arguments, **keywords):
         prepared = original(*arguments, **keywords)
         used.append(prepared.form)
         return prepared
 
-    monkeypatch.setattr(gauss_newton_module, "prepare", noting)
+    monkeypatch.setattr(linearisation_module, "prepare", noting)
     problem = sine(samples=8)
     result = solve(problem, options=Options(form=form, max_outer=2, max_restarts=0))
     assert set(used) == {form}

@@ -127,8 +127,10 @@ def _sweep(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> i
 
 def _report(folder: Path, say: Callable[[str], None]) -> None:
     """Table, correlations, verdict and figures, from the CSV files alone."""
+    from ..conditioning.correlations import correlations
     from ..conditioning.figures import FIGURES
-    from ..conditioning.findings import correlations, load_sweep, verdict
+    from ..conditioning.findings import verdict
+    from ..conditioning.groups import load_sweep
     from ..report import format_table, write_figure
 
     sweep = load_sweep(folder)
@@ -148,7 +150,7 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _group_table(sweep: Any) -> str:
-    from ..conditioning.findings import groups
+    from ..conditioning.groups import groups
     from ..report import format_table
 
     methods = sweep.methods

@@ -23,7 +23,7 @@ from scipy import linalg
 
 from ..curvature import segment_hessian
 from ..forward_dp.covariance import predict_covariance
-from ..forward_dp.information import condense
+from ..forward_dp.information import Segment, merge
 from .point import LinearisedPoint
 
 __all__ = [
@@ -63,23 +63,29 @@ def lagrangian_hessian(point: LinearisedPoint, *, gauss_newton: bool = False) ->
 
 def constraint_jacobian(point: LinearisedPoint) -> Array:
     """C, one row a defect at a node: [.. A, B, -I ..] of the stages between two nodes merged."""
-    segments = condense(point.subproblem(1.0)) if point.ridge else condense(_with_ridge(point).subproblem(1.0))
+    segments = merge(point.subproblem(1.0)) if point.ridge else merge(_with_ridge(point).subproblem(1.0))
     jacobian = np.zeros((point.num_constraints, point.num_constraints + point.num_controls))
     row = column = 0
     for segment in segments[:-1]:
-        samples, height, width = segment.A.shape
-        if row == 0:
-            width = 0  # the inputs are no variables
-        size, states, controls = samples * height, samples * width, segment.B.shape[2]
+        states, b = _stacked(segment)
+        size, controls = b.shape
         rows = slice(row, row + size)
-        if width:
-            jacobian[rows, column : column + states] = linalg.block_diag(*segment.A)
-        column += states
-        jacobian[rows, column : column + controls] = segment.B.reshape(size, controls)
+        jacobian[rows, column : column + states.shape[1]] = states
+        column += states.shape[1]
+        jacobian[rows, column : column + controls] = b
         column += controls
         jacobian[rows, column : column + size] = -np.eye(size)
         row += size
     return jacobian
+
+
+def _stacked(segment: Segment) -> tuple[Array, Array]:
+    """A and [B_b ...] of the one map of a segment, all samples stacked; no columns of A where its start is known."""
+    (part,) = segment.maps
+    b = np.concatenate(list(part.B.values()), axis=2)
+    size = b.shape[0] * b.shape[1]
+    a = np.zeros((size, 0)) if part.A is None else linalg.block_diag(*part.A)
+    return a, b.reshape(size, -1)
 
 
 def _with_ridge(point: LinearisedPoint) -> LinearisedPoint:
@@ -127,7 +133,7 @@ def primal_root(point: LinearisedPoint, beta: float) -> Array:
 def carried_covariances(point: LinearisedPoint, beta: float) -> list[Array]:
     """(rho + mu) P_1, ..., P_{K-1} and S of the covariance form, square matrices; only the last one is factorised."""
     matrices = []
-    for covariance in predict_covariance(point.subproblem(beta), point.ridge):
+    for covariance in predict_covariance(point.subproblem(beta)):
         size = covariance.shape[0] * covariance.shape[1]
         matrices.append(covariance.reshape(size, size))
     return matrices
@@ -135,14 +141,13 @@ def carried_covariances(point: LinearisedPoint, beta: float) -> list[Array]:
 
 def information_factors(point: LinearisedPoint, beta: float) -> list[Array]:
     """Per segment, the columns of (z_k, w_k) whose R factor the information form back-substitutes with."""
-    segments = condense(point.subproblem(beta))
+    segments = merge(point.subproblem(beta))
     root, factors = np.zeros((0, 0)), []
     for segment in segments:
-        samples, height, controls = segment.B.shape
-        size, known = samples * height, len(root)
-        a = linalg.block_diag(*segment.A) if known else np.zeros((size, 0))
+        a, b = _stacked(segment)
+        (size, controls), known = b.shape, len(root)
         following = np.zeros((size, 0)) if segment is segments[-1] else -np.eye(size)
-        dynamics = np.sqrt(segment.penalty) * np.hstack([a, segment.B.reshape(size, controls), following])
+        dynamics = np.sqrt(segment.penalty) * np.hstack([a, b, following])
         top = linalg.block_diag(root, np.sqrt(point.ridge) * np.eye(controls))
         rows = np.vstack([np.hstack([top, np.zeros((known + controls, following.shape[1]))]), dynamics])
         factors.append(rows[:, : known + controls])

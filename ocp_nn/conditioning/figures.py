@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .findings import Row, Sweep, groups
+from .groups import Row, Sweep, groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

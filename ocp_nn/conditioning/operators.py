@@ -25,9 +25,9 @@ from scipy.linalg import lapack
 
 from ..curvature import segment_hessian
 from ..forward_dp import choose_form
-from ..forward_dp.dual import DualFactor
-from ..forward_dp.primal import PrimalFactor
-from ..forward_dp.reduced import Reduced
+from ..forward_dp.condensed import Condensed, Factor, Form
+from ..forward_dp.dual import DualForm
+from ..forward_dp.primal import PrimalForm
 from .point import LinearisedPoint
 
 __all__ = ["Operators", "Product"]
@@ -213,8 +213,8 @@ class Operators:
             pulled, at_nodes = self._accumulate(*self.split(b))
             gaps = {k: e / beta for k, e in at_nodes.items()}
             predicted = self._mean_output(gaps)
-            eta, w = factor.solve(predicted, np.concatenate(pulled))
-            controls, etas = self._split_controls(w), batch.back_propagate(eta)
+            solution = factor.solve(predicted, np.concatenate(pulled))
+            controls, etas = self._split_controls(solution.w), batch.back_propagate(solution.theta)
             noisy = {k: gap - etas[k - 1] / beta for k, gap in gaps.items()}
             return self.join(controls, self._roll(controls, noisy))
 
@@ -226,7 +226,7 @@ class Operators:
 
         def solve(v: Array) -> Array:
             # Sigma eta - J w = v and ridge w + J' eta = 0 give T eta = ridge v
-            eta, _ = factor.solve(v.reshape(self.point.num_samples, -1), none)
+            eta = factor.solve(v.reshape(self.point.num_samples, -1), none).theta
             return np.asarray(eta.ravel() / self.point.ridge)
 
         return solve
@@ -324,11 +324,9 @@ def _dense_solve(matrix: Array) -> Product:
     return lambda b: np.asarray(lapack.dgetrs(lu, pivots, b)[0], dtype=float)
 
 
-def _factorised(point: LinearisedPoint, beta: float) -> DualFactor | PrimalFactor:
+def _factorised(point: LinearisedPoint, beta: float) -> Factor:
     """The factor of forward DP that is cheaper here."""
     subproblem = point.subproblem(beta)
-    form, _ = choose_form(subproblem)
-    reduced = Reduced(subproblem)
-    factor = DualFactor(reduced) if form == "dual" else PrimalFactor(reduced)
-    factor.factorize(point.ridge)
-    return factor
+    condensed = Condensed(subproblem)
+    form: Form = DualForm(condensed) if choose_form(subproblem)[0] == "dual" else PrimalForm(condensed)
+    return form.factor(subproblem)

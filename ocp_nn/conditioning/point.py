@@ -20,6 +20,7 @@ from ..forward_dp import Subproblem
 from ..forward_dp.sweeps import Batch
 from ..linearize import LinearStage
 from ..problem import TrainingProblem, Trajectory
+from ..shooting import Shooting, check_nodes
 
 __all__ = ["LinearisedPoint", "linearise_at", "shooting_name"]
 
@@ -81,7 +82,7 @@ class LinearisedPoint:
 
     def batch(self, beta: float = np.inf) -> Batch:
         """The sweeps of forward DP here, without data terms; needs no ridge."""
-        return Batch(self.stages, tuple(1.0 / b for b in self.penalties(beta)))
+        return Batch.of_network(self.stages, tuple(1.0 / b for b in self.penalties(beta)))
 
     def subproblem(self, beta: float = np.inf) -> Subproblem:
         """The least-squares subproblem here with a common penalty; its data terms are zero, only its matrix matters.
@@ -91,7 +92,7 @@ class LinearisedPoint:
         ValueError
             If rho + mu or the penalty is not positive.
         """
-        return Subproblem(
+        return Subproblem.of_network(
             stages=self.stages,
             controls=tuple(np.zeros(stage.num_controls) for stage in self.stages),
             gaps=tuple(np.zeros((self.num_samples, stage.num_outputs)) for stage in self.stages[:-1]),
@@ -123,28 +124,15 @@ def linearise_at(
         If the trajectory does not have the problem's shapes, a node does not exist, or the damping is negative.
     """
     problem.check(trajectory)
-    checks.check("nodes", nodes, checks.NODES)
     checks.check("damping", damping, checks.NON_NEGATIVE)
-    chosen = tuple(sorted(set(nodes)))
-    if not set(chosen) <= set(range(1, problem.num_stages)):
-        raise ValueError(f"nodes must lie in 1..{problem.num_stages - 1}, received {list(chosen)}")
-    states, outputs = _roll_between(problem, trajectory, chosen)
-    stages = problem.linearize(Trajectory(trajectory.controls, states), outputs)
-    costates = [outputs[-1] - problem.y]
-    for k in range(problem.num_stages - 1, 0, -1):
-        given = k in chosen and trajectory.multipliers is not None
-        following = stages[k].transpose_state(costates[-1])
-        costates.append(trajectory.multipliers[k] if given and trajectory.multipliers is not None else following)
-    return LinearisedPoint(stages, tuple(reversed(costates)), chosen, problem.weight_decay, damping)
-
-
-def _roll_between(problem: TrainingProblem, trajectory: Trajectory, nodes: tuple[int, ...]) -> tuple[Arrays, Arrays]:
-    states, outputs = [problem.x], []
-    for k, (layer, u) in enumerate(zip(problem.network.layers, trajectory.controls, strict=True)):
-        outputs.append(layer.forward(states[k], u))
-        if k + 1 < problem.num_stages:
-            states.append(trajectory.states[k + 1] if k + 1 in nodes else outputs[k])
-    return tuple(states), tuple(outputs)
+    shooting = Shooting(check_nodes(nodes, problem.num_stages))
+    layers, controls = problem.network.layers, trajectory.controls
+    states, outputs = shooting.roll(layers, problem.x, controls, states=trajectory.states)
+    outputs = (*outputs, layers[-1].forward(states[-1], controls[-1]))
+    stages = problem.linearize(Trajectory(controls, states), outputs)
+    multipliers = () if trajectory.multipliers is None else trajectory.multipliers[1:]
+    costates = shooting.costates(stages, outputs[-1] - problem.y, multipliers)
+    return LinearisedPoint(stages, costates, tuple(sorted(shooting.nodes)), problem.weight_decay, damping)
 
 
 def shooting_name(nodes: Iterable[int], num_stages: int) -> str:

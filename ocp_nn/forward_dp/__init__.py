@@ -9,18 +9,20 @@ The cost-to-arrive V_k is a quadratic; it can be carried forward as
   ``primal_qr`` is the same by orthogonal transformations.
 
 All are algebraically equal, and all share the forward means and the backward sweep of :mod:`.sweeps`, so that a form is
-no more than a way to factorise the reduced problem of :mod:`.reduced`.
+no more than a way to factorise the condensed problem of :mod:`.condensed`.
 ``form="auto"`` takes the one that :mod:`.cost` predicts to be fastest within the memory allowed.
 """
 
 from __future__ import annotations
 
 from .covariance import predict_covariance
-from .solve import FORMS, Prepared, TooLargeError, choose_form, mean_curvature, prepare, solve
-from .subproblem import Step, Subproblem
+from .solve import FORMS, Damped, Prepared, TooLargeError, choose_form, mean_curvature, prepare, solve
+from .subproblem import LinearTerm, Step, Subproblem
 
 __all__ = [
     "FORMS",
+    "Damped",
+    "LinearTerm",
     "Prepared",
     "Step",
     "Subproblem",

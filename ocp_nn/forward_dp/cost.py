@@ -41,7 +41,7 @@ class Cost:
 
 def chunk_size(subproblem: Subproblem) -> int:
     """Samples whose Jacobian rows fit into one chunk of the primal form."""
-    return max(1, CHUNK_BYTES // (8 * subproblem.num_controls * subproblem.num_outputs))
+    return max(1, CHUNK_BYTES // (8 * subproblem.num_controls * subproblem.num_rows))
 
 
 def predict_cost(subproblem: Subproblem, form: str) -> Cost:
@@ -57,7 +57,7 @@ def factor_share(subproblem: Subproblem, form: str) -> float:
 
 def _sensitivities(sub: Subproblem, samples: int) -> float:
     """Numbers in the output sensitivities of so many samples."""
-    return samples * sub.num_outputs * sum(stage.num_outputs for stage in sub.stages)
+    return samples * sub.num_rows * sum(stage.num_outputs for stage in sub.stages)
 
 
 def _sweep_flops(sub: Subproblem) -> float:
@@ -65,7 +65,7 @@ def _sweep_flops(sub: Subproblem) -> float:
     total = 0
     for stage in sub.stages:
         inner = stage.num_inputs if isinstance(stage, DenseStage) else stage.num_controls
-        total += 2 * stage.num_outputs * ((4 + sub.num_outputs) * stage.num_inputs + 3 * inner)
+        total += 2 * stage.num_outputs * ((4 + sub.num_rows) * stage.num_inputs + 3 * inner)
     return float(sub.num_samples * total)
 
 
@@ -75,7 +75,7 @@ def _seconds(sub: Subproblem, flops: float, rate: float, moved: float, factorize
 
 
 def _dual(sub: Subproblem) -> Cost:
-    samples, outputs = sub.residual.shape
+    samples, outputs = sub.num_samples, sub.num_rows
     size = samples * outputs
     flops, rows = size**3 / 3 + 2 * size**2 + _sweep_flops(sub), 0
     for stage in sub.stages:
@@ -94,7 +94,7 @@ def _dual(sub: Subproblem) -> Cost:
 
 
 def _primal(sub: Subproblem, *, qr: bool) -> Cost:
-    samples, outputs = sub.residual.shape
+    samples, outputs = sub.num_samples, sub.num_rows
     controls = sub.num_controls
     chunk = min(samples, chunk_size(sub))
     flops = samples * outputs * controls**2 + controls**3 / 3
@@ -111,7 +111,7 @@ def _primal(sub: Subproblem, *, qr: bool) -> Cost:
 
 
 def _covariance(sub: Subproblem) -> Cost:
-    samples, outputs = sub.residual.shape
+    samples, outputs = sub.num_samples, sub.num_rows
     flops, moved, largest = (samples * outputs) ** 3 / 3, 0.0, 0.0
     for k, stage in enumerate(sub.stages):
         n, n_next = stage.num_inputs if k > 0 else 0, stage.num_outputs  # dx_0 = 0 carries no covariance
@@ -126,7 +126,7 @@ def _information(sub: Subproblem) -> Cost:
     samples = sub.num_samples
     flops, memory, largest = 0.0, 0.0, 0.0
     known, controls = 0, 0
-    for stage, beta in zip(sub.stages, (*sub.penalty, 1.0), strict=True):
+    for stage, beta in zip(sub.stages, (*sub.penalty, *(1.0 for _ in sub.terms)), strict=True):
         controls += stage.num_controls
         if beta == float("inf"):
             continue

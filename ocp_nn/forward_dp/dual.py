@@ -1,70 +1,119 @@
-"""Dual form: carry only the output covariance S, of size N m x N m.
+"""Dual form: carry only the covariance of the term rows, of size N M x N M.
 
-Eliminating w = -q J' eta, q = 1/(rho + mu), from the augmented system of :mod:`.reduced` leaves
+Eliminating w = (rho + mu)^-1 (-J' theta) from the augmented system of :mod:`.condensed` leaves
 
-    S eta = rhat,      S = Sigma + q J J' = I + sum_k Psi_k Psi_k'/beta_k + q sum_k (Psi_k B_k)(Psi_k B_k)',
+    S theta = rhat,      S = Sigma + sum_b J_b J_b'/(rho_b + mu),
 
-the covariance of the network's outputs when controls have variance q and states process noise 1/beta_k.
-sum_k (Psi_k B_k)(Psi_k B_k)' is the empirical neural tangent kernel.  For a dense stage and each pair of outputs it is
-the entrywise product (Xt_k Xt_k') o (E_k E_k') of two small Gram matrices, Xt = [x, 1] and E = Psi diag(phi'), so the
-sensitivities in the controls are never formed (:meth:`ocp_nn.linearize.DenseStage.add_output_gram`).
+the covariance of the outputs when controls have variance 1/(rho + mu) and states process noise 1/beta_k.  With one
+term and a block a stage, sum_k (Psi_k B_k)(Psi_k B_k)' is the empirical neural tangent kernel.  For a dense stage and
+each pair of outputs it is the entrywise product (Xt_k Xt_k') o (E_k E_k') of two small Gram matrices, Xt = [x, 1] and
+E = Psi diag(phi'), so the sensitivities in the controls are never formed
+(:meth:`ocp_nn.linearize.DenseStage.add_output_gram`).  A block that several stages share needs its rows written out.
 
-The code factors T = (rho + mu) Sigma + J J', which is (rho + mu) S: the kernel is kept as it is, and no quantity is
-divided by a tiny rho + mu before the factorisation.
+The code factors T = ridge S with ridge the smallest rho_b + mu: the kernel is kept as it is, and no quantity is divided
+by a tiny rho + mu before the factorisation.
 
-Cost: K N^2 (m^2 n + n) + (N m)^3 / 3.  Good when N m <= P.
+Cost: K N^2 (M^2 n + n) + (N M)^3 / 3.  Good when N M <= P.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from .reduced import Reduced
+from ..linearize import add_gram
+from .condensed import Condensed, Solution
+from .subproblem import Subproblem
+from .sweeps import Use, write_rows
 
-__all__ = ["DualFactor"]
+__all__ = ["DualFactor", "DualForm"]
 
 Array = NDArray[np.float64]
 
 
-class DualFactor:
-    """Cholesky factor of T.  The kernel does not depend on the damping and is kept for further dampings."""
+class DualForm:
+    """The kernels sum_b J_b J_b' of the blocks with one weight decay, which do not depend on the damping."""
 
-    def __init__(self, reduced: Reduced) -> None:
-        self._reduced = reduced
-        size = reduced.subproblem.residual.size
-        self.kernel = np.zeros((size, size))  # its lower triangle
-        for stage, psi in zip(reduced.subproblem.stages, reduced.sensitivities, strict=True):
-            stage.add_output_gram(psi, self.kernel)
-        self._matrix = np.empty_like(self.kernel)
+    def __init__(self, condensed: Condensed) -> None:
+        self._condensed = condensed
+        sub = condensed.subproblem
+        size = sub.num_samples * sub.num_rows
+        self.kernels: dict[float, Array] = {rho: np.zeros((size, size)) for rho in sub.decays}  # lower triangles
+        for block, places in condensed.batch.uses():
+            _add_kernel(self.kernels[sub.decays[block]], places, sub.num_rows)
 
-    def factorize(self, ridge: float) -> None:
-        """Factor T for rho + mu = ``ridge``.
+    def factor(self, subproblem: Subproblem) -> DualFactor:
+        """The Cholesky factor of T.
 
         Raises
         ------
         numpy.linalg.LinAlgError
             If T is not positive definite in floating point (ridge too small).
         """
-        samples, outputs = self._reduced.subproblem.residual.shape
-        np.copyto(self._matrix, self.kernel)
-        blocks = self._matrix.reshape(samples, outputs, samples, outputs)
+        samples, rows, ridge = subproblem.num_samples, subproblem.num_rows, subproblem.ridge
+        matrix = self._weighted(subproblem)
+        blocks = matrix.reshape(samples, rows, samples, rows)
         diagonal = np.einsum("iaib->iab", blocks)  # a view
-        diagonal += ridge * self._reduced.noise
+        diagonal += ridge * self._condensed.noise
         # the lower triangle in row-major order is the upper one in LAPACK's column-major order
-        _, info = lapack.dpotrf(self._matrix.T, lower=0, overwrite_a=1, clean=0)
+        triangle, info = lapack.dpotrf(matrix.T, lower=0, overwrite_a=1, clean=0)
         if info != 0:
             raise np.linalg.LinAlgError(f"the output covariance is not positive definite with rho + mu = {ridge:.1e}")
-        self._ridge = ridge
+        return DualFactor(self._condensed, triangle, subproblem)
 
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        right = self._ridge * first
+    def _weighted(self, subproblem: Subproblem) -> Array:
+        """The kernels added up, relative to the smallest rho_b + mu."""
+        (first, kernel), *others = self.kernels.items()
+        ridge, damping = subproblem.ridge, subproblem.damping
+        if not others:
+            return kernel.copy()
+        matrix = (ridge / (first + damping)) * kernel
+        for rho, another in others:
+            matrix += (ridge / (rho + damping)) * another
+        return matrix
+
+
+def _add_kernel(kernel: Array, places: list[Use], num_rows: int) -> None:
+    """Add J_b J_b' to the lower triangle."""
+    if len(places) == 1:
+        psi, missing = places[0].psi, num_rows - places[0].psi.shape[1]
+        if missing:
+            psi = np.concatenate(
+                [
+                    np.zeros((len(psi), places[0].first_row, psi.shape[2])),
+                    psi,
+                    np.zeros((len(psi), missing - places[0].first_row, psi.shape[2])),
+                ],
+                axis=1,
+            )
+        places[0].stage.add_output_gram(psi, kernel)
+        return
+    rows = np.empty((places[0].stage.num_samples, num_rows, places[0].stage.num_controls))
+    write_rows(places, rows)
+    add_gram(kernel, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class DualFactor:
+    """The Cholesky factor of T or of S: ``triangle`` is its upper one, or the lower one if ``lower``."""
+
+    condensed: Condensed
+    triangle: Array
+    subproblem: Subproblem
+    lower: bool = False
+
+    def solve(self, first: Array, second: Array) -> Solution:
+        ridge, ridges = self.subproblem.ridge, self.subproblem.ridge_vector
+        right = ridge * first
         if second.any():
-            right += self._reduced.tangent(second)
-        flat, _ = lapack.dpotrs(self._matrix.T, right.reshape(-1), lower=0)
-        eta = flat.reshape(first.shape)
-        return eta, (second - self._reduced.adjoint(eta)) / self._ridge
+            right += self.condensed.tangent(second if isinstance(ridges, float) else second * (ridge / ridges))
+        flat, _ = lapack.dpotrs(self.triangle, right.reshape(-1), lower=self.lower)
+        theta = flat.reshape(first.shape)
+        etas = self.condensed.back_propagate(theta)
+        return Solution(theta, (second - self.condensed.pull(etas)) / ridges, etas)
 
     def precondition(self, second: Array) -> Array:
-        return self.solve(np.zeros_like(self._reduced.subproblem.residual), second)[1]
+        return self.solve(np.zeros((self.subproblem.num_samples, self.subproblem.num_rows)), second).w

@@ -1,41 +1,43 @@
 """Primal form: carry only the reduced normal matrix in the controls, of size P x P.
 
-Eliminating eta = Sigma^-1 (rhat + J w) from the augmented system of :mod:`.reduced` leaves the ridge problem
+Eliminating theta = Sigma^-1 (rhat + J w) from the augmented system of :mod:`.condensed` leaves the ridge problem
 
-    H w = -J' Sigma^-1 rhat,      H = (rho + mu) I + J' Sigma^-1 J.
+    H w = -J' Sigma^-1 rhat,      H = diag(rho_b + mu) + J' Sigma^-1 J.
 
 Sigma is block diagonal, so H is a sum over samples: whiten each sample's rows of J by the Cholesky factor of its
 block of Sigma and accumulate, a chunk of samples at a time.  Memory does not grow with N.  ``orthogonal=True`` carries
 the R factor of the whitened rows, by QR of R stacked on the next chunk, instead of their Gram matrix: slower, and
 accurate where the normal equations square a large condition number.
 
-Cost: N m P^2 + P^3 / 3, twice that by QR.  Good when P < N m.
+Cost: N M P^2 + P^3 / 3, twice that by QR.  Good when P < N M.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from .reduced import Reduced
+from .condensed import Condensed, Solution
+from .subproblem import Subproblem
 
-__all__ = ["PrimalFactor"]
+__all__ = ["PrimalFactor", "PrimalForm"]
 
 Array = NDArray[np.float64]
 
 
-class PrimalFactor:
-    """Cholesky factor of H.  The Gram (or R) matrix does not depend on the damping and is kept."""
+class PrimalForm:
+    """The Gram matrix J' Sigma^-1 J, or its R factor, which does not depend on the damping."""
 
-    def __init__(self, reduced: Reduced, *, orthogonal: bool = False) -> None:
-        self._reduced = reduced
+    def __init__(self, condensed: Condensed, *, orthogonal: bool = False) -> None:
+        self._condensed = condensed
         self._orthogonal = orthogonal
-        size = reduced.subproblem.num_controls
+        size = condensed.subproblem.num_controls
         self.gram = np.zeros((size, size), order="F")  # its upper triangle
-        for _, batch in reduced.batches():
+        for _, batch in condensed.batches():
             self._accumulate(batch.whitened_jacobian())
-        self._factor = np.empty_like(self.gram)
 
     def _accumulate(self, rows: Array) -> None:
         if self._orthogonal:
@@ -43,8 +45,8 @@ class PrimalFactor:
         else:
             self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, overwrite_c=1)
 
-    def factorize(self, ridge: float) -> None:
-        """Factor H for rho + mu = ``ridge``.
+    def factor(self, subproblem: Subproblem) -> PrimalFactor:
+        """The Cholesky factor of H.
 
         Raises
         ------
@@ -52,23 +54,33 @@ class PrimalFactor:
             If H is not positive definite in floating point (ridge too small).
         """
         if self._orthogonal:
-            decay = np.sqrt(ridge) * np.eye(len(self.gram))
-            self._factor = _stack_on_triangle(self.gram, decay, triangular=True)
-            return
-        np.copyto(self._factor, self.gram)
-        self._factor[np.diag_indices_from(self._factor)] += ridge
-        _, info = lapack.dpotrf(self._factor, lower=0, overwrite_a=1, clean=0)
+            decay = np.sqrt(subproblem.ridge_vector) * np.eye(len(self.gram))
+            return PrimalFactor(self._condensed, _stack_on_triangle(self.gram, decay, triangular=True))
+        matrix = self.gram.copy(order="F")
+        matrix[np.diag_indices_from(matrix)] += subproblem.ridge_vector
+        triangle, info = lapack.dpotrf(matrix, lower=0, overwrite_a=1, clean=0)
         if info != 0:
-            raise np.linalg.LinAlgError(f"the normal matrix is not positive definite with rho + mu = {ridge:.1e}")
+            raise np.linalg.LinAlgError(
+                f"the normal matrix is not positive definite with rho + mu = {subproblem.ridge:.1e}"
+            )
+        return PrimalFactor(self._condensed, triangle)
 
-    def solve(self, first: Array, second: Array) -> tuple[Array, Array]:
-        reduced = self._reduced
-        right = second - reduced.adjoint(reduced.noise_solve(first)) if first.any() else second
+
+@dataclass(frozen=True, eq=False)
+class PrimalFactor:
+    """The upper Cholesky factor of H."""
+
+    condensed: Condensed
+    triangle: Array
+
+    def solve(self, first: Array, second: Array) -> Solution:
+        condensed = self.condensed
+        right = second - condensed.adjoint(condensed.noise_solve(first)) if first.any() else second
         w = self.precondition(right)
-        return reduced.noise_solve(first + reduced.tangent(w)), w
+        return Solution(condensed.noise_solve(first + condensed.tangent(w)), w)
 
     def precondition(self, second: Array) -> Array:
-        w: Array = lapack.dpotrs(self._factor, second, lower=0)[0]
+        w: Array = lapack.dpotrs(self.triangle, second, lower=0)[0]
         return w
 
 

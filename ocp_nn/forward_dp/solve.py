@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import checks
+from ..linearize import LinearStage
+from .condensed import Condensed, Factor, Form, RightHandSide, Solution
 from .cost import Cost, chunk_size, factor_share, predict_cost
-from .covariance import CovarianceFactor
-from .dual import DualFactor
-from .information import InformationFactor
-from .primal import PrimalFactor
-from .reduced import Factor, Reduced
+from .covariance import CovarianceForm
+from .dual import DualForm
+from .information import InformationForm
+from .primal import PrimalForm
 from .subproblem import Step, Subproblem
 
-__all__ = ["FORMS", "Prepared", "TooLargeError", "choose_form", "mean_curvature", "prepare", "solve"]
+__all__ = ["FORMS", "Damped", "Prepared", "TooLargeError", "choose_form", "mean_curvature", "prepare", "solve"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -97,14 +99,13 @@ def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
     return form
 
 
-def _make_factor(form: str, reduced: Reduced) -> Factor:
-    if form == "information":
-        return InformationFactor(reduced)
-    if form == "covariance":
-        return CovarianceFactor(reduced)
-    if form == "dual":
-        return DualFactor(reduced)
-    return PrimalFactor(reduced, orthogonal=form == "primal_qr")
+_MAKERS: dict[str, Callable[[Condensed], Form]] = {
+    "information": InformationForm,
+    "covariance": CovarianceForm,
+    "dual": DualForm,
+    "primal": PrimalForm,
+    "primal_qr": partial(PrimalForm, orthogonal=True),
+}
 
 
 @contextmanager
@@ -122,22 +123,73 @@ def _halfway(first: Arrays, second: Arrays) -> Arrays:
     return tuple(a + 0.5 * b for a, b in zip(first, second, strict=True))
 
 
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """A subproblem whose damping-independent part is computed: one Gram matrix serves every damping."""
+    """A subproblem whose damping-independent part is computed: one Gram matrix serves every damping.
 
-    def __init__(self, subproblem: Subproblem, form: str, reason: str) -> None:
-        self.subproblem, self.form, self.reason = subproblem, form, reason
-        self._reduced = Reduced(subproblem, chunk=chunk_size(subproblem) if form.startswith("primal") else None)
-        with _naming_bad_stages(subproblem):
-            self._factor = _make_factor(form, self._reduced)
-        self._factorized: float | None = None
+    Attributes
+    ----------
+    subproblem : Subproblem
+    form, reason : str
+        As :func:`choose_form` gives them.
+    condensed : Condensed
+        The subproblem with its states eliminated.
+    matrix : Form
+        What its matrix has that does not depend on the damping.
+    """
+
+    subproblem: Subproblem
+    form: str
+    reason: str
+    condensed: Condensed
+    matrix: Form
+
+    def damped(self, damping: float | None = None) -> Damped:
+        """The subproblem with a damping mu (default: its own), factorised.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the factorisation fails in floating point: raise the damping.
+        """
+        if damping is not None:
+            checks.check("damping", damping, checks.NON_NEGATIVE)
+        condensed = self.condensed if damping is None else self.condensed.damped(damping)
+        with _naming_bad_stages(condensed.subproblem):
+            factor = self.matrix.factor(condensed.subproblem)
+        return Damped(condensed, factor, self.form, self.reason)
 
     def step(self, damping: float | None = None, *, refinements: int = 1) -> Step:
-        """The minimiser for a damping mu (default: the subproblem's own).
+        """The minimiser for a damping: :meth:`damped`, then :meth:`Damped.step`."""
+        return self.damped(damping).step(refinements=refinements)
+
+    @property
+    def factor_share(self) -> float:
+        """The predicted part of a step's time that is spent on the factorisation."""
+        return factor_share(self.subproblem, self.form)
+
+
+@dataclass(frozen=True, eq=False)
+class Damped:
+    """A subproblem with one damping, factorised.
+
+    Attributes
+    ----------
+    condensed : Condensed
+    factor : Factor
+    form, reason : str
+    """
+
+    condensed: Condensed
+    factor: Factor
+    form: str
+    reason: str
+
+    def step(self, *, refinements: int = 1) -> Step:
+        """The minimiser.
 
         Parameters
         ----------
-        damping : float, optional
         refinements : int
             Rounds of iterative refinement; one gains about four digits where rho + mu is tiny, none is what an outer
             nonlinear iteration needs.
@@ -145,23 +197,20 @@ class Prepared:
         Raises
         ------
         numpy.linalg.LinAlgError
-            If the factorisation fails in floating point: raise the damping.
+            If the step overflows.
         """
         checks.check("refinements", refinements, checks.integer(0))
-        if damping is not None:
-            checks.check("damping", damping, checks.NON_NEGATIVE)
-            self._reduced = self._reduced.damped(damping)
-        reduced, sub = self._reduced, self._reduced.subproblem
-        gaps = (*sub.gaps, sub.residual)
+        condensed, sub = self.condensed, self.condensed.subproblem
+        data = RightHandSide.of(sub)
         with _naming_bad_stages(sub):
-            self._refactor()
-            eta, w = self._solve(reduced.predicted_residual(sub.mean_controls, gaps), refinements)
-            du = tuple(ubar + wk for ubar, wk in zip(sub.mean_controls, reduced.split(w), strict=True))
-            dx, multipliers = reduced.recover(eta, du, gaps)
+            solution = self._solve(condensed.predicted_rows(sub.mean_controls, data), refinements)
+            pairs = zip(sub.mean_controls, condensed.split(solution.w), strict=True)
+            du = tuple(ubar + wk for ubar, wk in pairs)
+            dx, multipliers = condensed.recover(solution, du, data)
         return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
 
     def corrected(self, step: Step, largest: float) -> Step:
-        """A step of this damping with half of its second-order correction, where that is small enough to be trusted.
+        """The step with half of its second-order correction, where that is small enough to be trusted.
 
         Along (du, dx) stage k gains  A_k dx_k + B_k du_k + 1/2 f_k''[(dx_k, du_k), (dx_k, du_k)] + ...  The correction
         (a_u, a_x) answers the second derivatives with the same matrix: it minimises the subproblem with f_k'' for the
@@ -180,19 +229,16 @@ class Prepared:
         numpy.linalg.LinAlgError
             If the correction overflows.
         """
-        stages = self.subproblem.stages
+        condensed, sub = self.condensed, self.condensed.subproblem
         with np.errstate(invalid="ignore", over="ignore"):
-            bends = tuple(
-                stage.second_derivative(dx if k else None, du)
-                for k, (stage, dx, du) in enumerate(zip(stages, step.states, step.controls, strict=True))
-            )
-            eta, w = self._solve(self._reduced.predicted_residual(None, bends), 0)
-        if np.linalg.norm(w) > largest * np.sqrt(sum(float(du @ du) for du in step.controls)):
+            bends = _bends(sub, step)
+            bend = self._solve(condensed.predicted_rows(None, bends), 0)
+        if np.linalg.norm(bend.w) > largest * np.sqrt(sum(float(du @ du) for du in step.controls)):
             return step
-        a_u = self._reduced.split(w)
-        if all(np.isinf(beta) for beta in self.subproblem.penalty):
+        a_u = condensed.split(bend.w)
+        if all(np.isinf(beta) for beta in (*sub.penalty, sub.initial_weight)):
             return replace(step, controls=_halfway(step.controls, a_u))
-        a_x, a_eta = self._reduced.recover(eta, a_u, bends)
+        a_x, a_eta = condensed.recover(bend, a_u, bends)
         return replace(
             step,
             controls=_halfway(step.controls, a_u),
@@ -200,34 +246,26 @@ class Prepared:
             multipliers=_halfway(step.multipliers, a_eta),
         )
 
-    def _solve(self, rhat: Array, refinements: int) -> tuple[Array, Array]:
-        eta, w = self._reduced.solve(self._factor, rhat, refinements)
-        if not (np.isfinite(eta).all() and np.isfinite(w).all()):
-            raise np.linalg.LinAlgError("the step overflows: raise the damping or scale the problem")
-        return eta, w
-
-    @property
-    def factor_share(self) -> float:
-        """The predicted part of a step's time that is spent on the factorisation."""
-        return factor_share(self.subproblem, self.form)
-
-    def _refactor(self) -> None:
-        ridge = self._reduced.subproblem.ridge
-        if self._factorized != ridge:
-            self._factorized = None
-            self._factor.factorize(ridge)
-            self._factorized = ridge
-
     def precondition(self, vector: Array) -> Array:
-        """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,), with the last damping.
+        """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,)."""
+        return self.factor.precondition(vector)
 
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the factorisation fails in floating point: raise the damping.
-        """
-        self._refactor()
-        return self._factor.precondition(vector)
+    def _solve(self, rhat: Array, refinements: int) -> Solution:
+        solution = self.condensed.solve(self.factor, rhat, refinements)
+        if not (np.isfinite(solution.theta).all() and np.isfinite(solution.w).all()):
+            raise np.linalg.LinAlgError("the step overflows: raise the damping or scale the problem")
+        return solution
+
+
+def _bends(sub: Subproblem, step: Step) -> RightHandSide:
+    """f'' and h'' along a step, at every stage and of every term."""
+
+    def along(stage: LinearStage, k: int, block: int) -> Array:
+        is_known = k == 0 and sub.initial_gap is None and sub.initial_variance == 0
+        return stage.second_derivative(None if is_known else step.states[k], step.controls[block])
+
+    gaps = tuple(along(stage, k, block) for k, (stage, block) in enumerate(zip(sub.dynamics, sub.blocks, strict=True)))
+    return RightHandSide(gaps, tuple(along(term.output, term.stage, term.block) for term in sub.terms))
 
 
 def mean_curvature(subproblem: Subproblem) -> float:
@@ -238,13 +276,16 @@ def mean_curvature(subproblem: Subproblem) -> float:
     numpy.linalg.LinAlgError
         If the slack drowns the outputs' own noise in floating point.
     """
-    reduced = Reduced(subproblem, chunk=chunk_size(subproblem))
-    return reduced.squared_size() / subproblem.num_controls
+    condensed = Condensed(subproblem, chunk=chunk_size(subproblem))
+    return condensed.squared_size() / subproblem.num_controls
 
 
 def prepare(subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY) -> Prepared:
     """Choose a form and compute what does not depend on the damping (errors as :func:`choose_form`)."""
-    return Prepared(subproblem, *choose_form(subproblem, form, max_memory=max_memory))
+    chosen, reason = choose_form(subproblem, form, max_memory=max_memory)
+    condensed = Condensed(subproblem, chunk=chunk_size(subproblem) if chosen.startswith("primal") else None)
+    with _naming_bad_stages(subproblem):
+        return Prepared(subproblem, chosen, reason, condensed, _MAKERS[chosen](condensed))
 
 
 def solve(

@@ -1,17 +1,19 @@
 """The linear least-squares subproblem of one Gauss-Newton step, and its solution.
 
-    min over (du, dx)  sum_k  rho/2 ||u_k + du_k||^2 + mu/2 ||du_k||^2
-                     + sum_{k<K-1} beta_k/2 || A_k dx_k + B_k du_k - dx_{k+1} + c_k ||^2
-                     + 1/2 || A_{K-1} dx_{K-1} + B_{K-1} du_{K-1} + r ||^2,        dx_0 = 0,
+    min over (du, dx)  sum_b  rho_b/2 ||u_b + du_b||^2 + mu/2 ||du_b||^2
+                     + sum_k  beta_k/2 || A_k dx_k + B_k du_c(k) - dx_{k+1} + c_k ||^2              k = 0..K-2
+                     + sum_j  1/2 || C_j dx_s(j) + D_j du_d(j) + r_j ||^2
+                     + alpha/2 || dx_0 - g_0 ||^2,
 
-where dx_k stacks all samples: the controls couple them.  An infinite beta_k turns its term into the constraint
-dx_{k+1} = A_k dx_k + B_k du_k + c_k: the state is eliminated.  All finite is multiple shooting, all infinite
-single shooting, a mixture partial shooting; one code path serves them all.
+where dx_k stacks all samples: the controls couple them.  Several stages and terms may share a control *block* b; in a
+feed-forward network every stage has its own, and the last stage is the one term.  An infinite beta_k turns its term
+into the constraint dx_{k+1} = A_k dx_k + B_k du + c_k: the state is eliminated.  All finite is multiple shooting, all
+infinite single shooting, a mixture partial shooting; one code path serves them all.  An infinite alpha is a known x_0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +24,7 @@ from .. import checks
 from ..display import brief
 from ..linearize import LinearStage
 
-__all__ = ["NonFiniteError", "Step", "Subproblem"]
+__all__ = ["LinearTerm", "NonFiniteError", "Step", "Subproblem"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -32,104 +34,245 @@ class NonFiniteError(np.linalg.LinAlgError, ValueError):
     """Data that are not finite; for an outer iteration, one more reason why a step is not possible."""
 
 
+@dataclass(frozen=True, eq=False)
+class LinearTerm:
+    """The rows C dx_s + D du_d + r of a term.
+
+    Attributes
+    ----------
+    stage : int
+        s, the state it looks at.
+    output : LinearStage
+        C and D.
+    residual : array (N, m)
+        r.
+    block : int
+        d, the control block it looks at.
+    """
+
+    stage: int
+    output: LinearStage
+    residual: Array
+    block: int
+
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "residual", checks.real_array("residual", self.residual))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subproblem:
     """Data of the least-squares subproblem.
 
     Attributes
     ----------
-    stages : tuple of K LinearStage
+    dynamics : tuple of K - 1 LinearStage
         A_k and B_k.
-    controls : tuple of K arrays
-        u_k, where the weight decay pulls from.
+    terms : tuple of LinearTerm
+        In the order of their stages, the last of them at stage K - 1.
+    controls : tuple of arrays
+        u_b, one a block, where the weight decay pulls from.
+    blocks : tuple of K - 1 int
+        c(k), the control block of every stage of the dynamics.
     gaps : tuple of K - 1 arrays
         c_k, (N, n_{k+1}); d_k + lambda_{k+1}/beta_k in the augmented Lagrangian.
-    residual : array
-        r, (N, m).
     penalty : tuple of K - 1 floats
         beta_k in (0, inf].
-    weight_decay, damping : float
-        rho and mu; their sum must be positive.
+    weight_decay : float or tuple of floats
+        rho, one for all blocks or one a block.
+    damping : float
+        mu; every rho_b + mu must be positive.
+    initial_gap : array (N, n_0), optional
+        g_0; zero by default.
+    initial_weight : float
+        alpha in (0, inf].
 
     Raises
     ------
     ValueError
-        For shapes that do not fit, penalties outside (0, inf], rho + mu <= 0, or non-finite data (the stage is named).
+        For shapes that do not fit, blocks that do not exist, penalties outside (0, inf], rho + mu <= 0, or non-finite
+        data (the stage is named).
     """
 
-    stages: tuple[LinearStage, ...]
+    dynamics: tuple[LinearStage, ...]
+    terms: tuple[LinearTerm, ...]
     controls: Arrays
+    blocks: tuple[int, ...]
     gaps: Arrays
-    residual: Array
     penalty: tuple[float, ...]
-    weight_decay: float
+    weight_decay: float | tuple[float, ...]
     damping: float
+    initial_gap: Array | None = None
+    initial_weight: float = np.inf
+
+    @classmethod
+    def of_network(
+        cls,
+        *,
+        stages: Sequence[LinearStage],
+        controls: Sequence[Array],
+        gaps: Sequence[Array],
+        residual: Array,
+        penalty: Sequence[float],
+        weight_decay: float,
+        damping: float,
+    ) -> Subproblem:
+        """The subproblem of a feed-forward network: every stage has a block of its own, the last one is the term."""
+        last = len(stages) - 1
+        if len(controls) != last + 1:
+            raise ValueError(f"{last + 1} stages need {last + 1} controls, received {len(controls)}")
+        return cls(
+            dynamics=tuple(stages[:-1]),
+            terms=(LinearTerm(last, stages[-1], residual, last),),
+            controls=tuple(controls),
+            blocks=tuple(range(last)),
+            gaps=tuple(gaps),
+            penalty=tuple(penalty),
+            weight_decay=weight_decay,
+            damping=damping,
+        )
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        inner = len(self.stages) - 1
-        if not (len(self.controls) == inner + 1 and len(self.gaps) == len(self.penalty) == inner):
+        inner = len(self.dynamics)
+        if not len(self.gaps) == len(self.penalty) == len(self.blocks) == inner:
             raise ValueError(
-                f"{inner + 1} stages need {inner + 1} controls, {inner} gaps and {inner} penalties, received "
-                f"{len(self.controls)}, {len(self.gaps)} and {len(self.penalty)}"
+                f"{inner} stages of dynamics need {inner} gaps, penalties and blocks, received {len(self.gaps)}, "
+                f"{len(self.penalty)} and {len(self.blocks)}"
             )
-        if not all(checks.POSITIVE_OR_INFINITE.accepts(beta) for beta in self.penalty):
-            raise ValueError(f"penalties must lie in (0, inf], received {self.penalty}")
-        checks.check("weight_decay", self.weight_decay, checks.NON_NEGATIVE)
+        if not all(checks.POSITIVE_OR_INFINITE.accepts(beta) for beta in (*self.penalty, self.initial_weight)):
+            received = (*self.penalty, self.initial_weight)
+            raise ValueError(f"penalties and the initial weight must lie in (0, inf], received {received}")
+        for rho in self.decays:
+            checks.check("weight_decay", rho, checks.NON_NEGATIVE)
         checks.check("damping", self.damping, checks.NON_NEGATIVE)
-        if not 0 < self.ridge < np.inf:
+        if not all(0 < ridge < np.inf for ridge in self.ridges):
             raise ValueError(
                 f"weight_decay and damping must have a positive sum, received {self.weight_decay} and {self.damping}"
             )
+        self._check_terms()
         for name in ("controls", "gaps"):
             real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(getattr(self, name))])
             object.__setattr__(self, name, real)
-        object.__setattr__(self, "residual", checks.real_array("residual", self.residual))
-        for k, (stage, gap) in enumerate(zip(self.stages, (*self.gaps, self.residual), strict=True)):
+        for k, (stage, gap, block) in enumerate(self._rows()):
             expected = (stage.num_samples, stage.num_outputs)
-            if self.controls[k].shape != (stage.num_controls,):
-                raise ValueError(
-                    f"stage {k}: expected a control of shape {(stage.num_controls,)}, received {self.controls[k].shape}"
-                )
             if gap.shape != expected:
                 raise ValueError(f"stage {k}: expected a gap of shape {expected}, received {gap.shape}")
+            if not 0 <= block < len(self.controls) or self.controls[block].shape != (stage.num_controls,):
+                raise ValueError(
+                    f"stage {k}: expected a control block of {stage.num_controls} numbers, received number {block} of "
+                    f"shapes {[u.shape for u in self.controls]}"
+                )
+
+        unused = set(range(len(self.controls))) - {block for _, _, block in self._rows()}
+        if unused:
+            raise ValueError(f"control blocks {sorted(unused)} act nowhere: every block needs a stage or a term")
+
+    def _check_terms(self) -> None:
+        stages = [term.stage for term in self.terms]
+        if not stages or stages != sorted(stages) or stages[0] < 0 or stages[-1] != len(self.dynamics):
+            raise ValueError(
+                f"expected terms in the order of their stages, the last at stage {len(self.dynamics)}, "
+                f"received stages {stages}"
+            )
+        widths = {term.output.num_samples for term in self.terms} | {s.num_samples for s in self.dynamics}
+        if len(widths) > 1:
+            raise ValueError(f"all stages and terms need as many samples as each other, received {sorted(widths)}")
+
+    def _rows(self) -> Iterator[tuple[LinearStage, Array, int]]:
+        """Every stage of the dynamics and every term, with its gap or residual and its block."""
+        yield from zip(self.dynamics, self.gaps, self.blocks, strict=True)
+        for term in self.terms:
+            yield term.output, term.residual, term.block
+
+    @property
+    def stages(self) -> tuple[LinearStage, ...]:
+        """The dynamics and then the terms."""
+        return (*self.dynamics, *(term.output for term in self.terms))
+
+    @property
+    def residual(self) -> Array:
+        """r of all terms side by side, (N, M)."""
+        return np.concatenate([term.residual for term in self.terms], axis=1)
 
     @property
     def num_samples(self) -> int:
-        return len(self.residual)
+        return len(self.terms[0].residual)
 
-    @property
-    def num_outputs(self) -> int:
-        return int(self.residual.shape[1])
+    @cached_property
+    def num_rows(self) -> int:
+        """M: rows a sample, all terms together."""
+        return sum(term.output.num_outputs for term in self.terms)
+
+    @cached_property
+    def num_inputs(self) -> int:
+        """Width of x_0."""
+        return self.dynamics[0].num_inputs if self.dynamics else self.terms[0].output.num_inputs
 
     @cached_property
     def num_controls(self) -> int:
-        return sum(stage.num_controls for stage in self.stages)
+        return sum(len(u) for u in self.controls)
+
+    @cached_property
+    def cuts(self) -> tuple[slice, ...]:
+        """Where each block stands in a vector of all controls."""
+        ends = np.cumsum([len(u) for u in self.controls]).tolist()
+        return tuple(slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """rho_b of every block."""
+        if isinstance(self.weight_decay, tuple):
+            if len(self.weight_decay) != len(self.controls):
+                raise ValueError(
+                    f"weight_decay needs one value or one for each of {len(self.controls)} blocks, received "
+                    f"{len(self.weight_decay)}"
+                )
+            return self.weight_decay
+        return (self.weight_decay,) * len(self.controls)
+
+    @cached_property
+    def ridges(self) -> tuple[float, ...]:
+        """rho_b + mu, the weight of a step in every block."""
+        return tuple(rho + self.damping for rho in self.decays)
 
     @property
     def ridge(self) -> float:
-        """rho + mu, the weight of a control step."""
-        return self.weight_decay + self.damping
+        """The smallest rho_b + mu."""
+        return min(self.ridges)
+
+    @cached_property
+    def ridge_vector(self) -> Array | float:
+        """rho_b + mu of every control, (P,); a number where all are the same."""
+        if len(set(self.ridges)) == 1:
+            return self.ridge
+        return np.concatenate([np.full(len(u), ridge) for u, ridge in zip(self.controls, self.ridges, strict=True)])
 
     @cached_property
     def mean_controls(self) -> Arrays:
-        """ubar_k = -rho u_k / (rho + mu): the control step that the regularisation alone would take."""
-        return tuple(-(self.weight_decay / self.ridge) * u for u in self.controls)
+        """ubar_b = -rho_b u_b / (rho_b + mu): the control step that the regularisation alone would take."""
+        return tuple(-(rho / ridge) * u for u, rho, ridge in zip(self.controls, self.decays, self.ridges, strict=True))
 
     @property
     def slack_variance(self) -> tuple[float, ...]:
         """1/beta_k: the process noise of the Kalman view, zero for an eliminated state."""
         return tuple(1.0 / beta for beta in self.penalty)
 
+    @property
+    def initial_variance(self) -> float:
+        """1/alpha: zero for a known x_0."""
+        return 1.0 / self.initial_weight
+
     def check_finite(self) -> None:
         """Raise :class:`NonFiniteError`, naming the first stage whose data are not finite."""
-        for k, (stage, gap) in enumerate(zip(self.stages, (*self.gaps, self.residual), strict=True)):
+        for k, (stage, gap, block) in enumerate(self._rows()):
             data = {
                 "df/dx": _probe(stage, lambda some, ones: some.transpose_state(ones)),
                 "df/du": _probe(stage, lambda some, ones: some.transpose_control(ones)),
                 "gap": gap,
-                "control": self.controls[k],
+                "control": self.controls[block],
             }
             for name, values in data.items():
                 if not np.isfinite(values).all():
@@ -145,14 +288,19 @@ class Subproblem:
         ``dx`` holds dx_0..dx_{K-1}, as :class:`Step` does.
         """
         total = 0.0
-        for u, d in zip(self.controls, du, strict=True):
-            total += 0.5 * self.weight_decay * float((u + d) @ (u + d)) + 0.5 * self.damping * float(d @ d)
-        for k, (stage, beta) in enumerate(zip(self.stages[:-1], self.penalty, strict=True)):
+        for u, d, rho in zip(self.controls, du, self.decays, strict=True):
+            total += 0.5 * rho * float((u + d) @ (u + d)) + 0.5 * self.damping * float(d @ d)
+        for k, (stage, beta) in enumerate(zip(self.dynamics, self.penalty, strict=True)):
             if np.isfinite(beta):
-                slack = stage.apply(dx[k], du[k]) - dx[k + 1] + self.gaps[k]
+                slack = stage.apply(dx[k], du[self.blocks[k]]) - dx[k + 1] + self.gaps[k]
                 total += 0.5 * beta * float(np.vdot(slack, slack))
-        output = self.stages[-1].apply(dx[-1], du[-1]) + self.residual
-        return total + 0.5 * float(np.vdot(output, output))
+        for term in self.terms:
+            rows = term.output.apply(dx[term.stage], du[term.block]) + term.residual
+            total += 0.5 * float(np.vdot(rows, rows))
+        if np.isfinite(self.initial_weight):
+            moved = dx[0] if self.initial_gap is None else dx[0] - self.initial_gap
+            total += 0.5 * self.initial_weight * float(np.vdot(moved, moved))
+        return total
 
 
 # Samples probed at a time, so that a check of large data needs little memory.
@@ -175,13 +323,13 @@ class Step:
 
     Attributes
     ----------
-    controls : tuple of K arrays
-        du_k.
+    controls : tuple of arrays
+        du_b, one a block.
     states : tuple of K arrays
-        dx_0..dx_{K-1}; dx_0 is zero.
+        dx_0..dx_{K-1}; dx_0 is zero where x_0 is known.
     multipliers : tuple of K arrays
-        eta_1..eta_K, (N, n_k): eta_{k+1} = beta_k (A_k dx_k + B_k du_k - dx_{k+1} + c_k) is the new estimate of
-        lambda_{k+1}, and eta_K the predicted residual.
+        eta_1..eta_{K-1}, (N, n_k), the new estimates eta_{k+1} = beta_k (A_k dx_k + B_k du - dx_{k+1} + c_k) of
+        lambda_{k+1}; and last the predicted rows theta of all terms side by side, (N, M).
     form : str
         The form that computed it.
     reason : str

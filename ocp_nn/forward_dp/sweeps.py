@@ -2,15 +2,23 @@
 
 Forward, the mean of the cost-to-arrive is a rollout of the linearised stages (our derivation),
 
-    m_0 = 0,   m_{k+1} = A_k m_k + B_k ubar_k + c_k,          rhat = A_{K-1} m_{K-1} + B_{K-1} ubar_{K-1} + r,
+    m_0 = g_0,   m_{k+1} = A_k m_k + B_k ubar + c_k,          rhat_j = C_j m_s(j) + D_j ubar + r_j,
 
-backward, eta_k = A_k' eta_{k+1} is back-propagation, and with v_k = 1/beta_k the step in the states is
+backward, the costates collect what the rows theta_j of the terms pull at, by back-propagation,
 
-    dx_0 = 0,   dx_{k+1} = A_k dx_k + B_k du_k + c_k - v_k eta_{k+1}.
+    eta_k = A_k' eta_{k+1} + sum over terms at k of C_j' theta_j,
 
-The output sensitivities are Psi_{K-1} = I, Psi_{k-1} = Psi_k A_k; the Jacobian of the outputs in all controls is
-J = [Psi_k B_k]_k, and slack in the dynamics arrives there as noise of covariance Sigma = I + sum_k v_k Psi_k Psi_k',
-one m x m block a sample.
+and with v_k = 1/beta_k and v_init = 1/alpha the step in the states is
+
+    dx_0 = g_0 - v_init eta_0,   dx_{k+1} = A_k dx_k + B_k du + c_k - v_k eta_{k+1}.
+
+The sensitivities Psi_k of all term rows to x_{k+1} obey the transposed recursion; only terms behind stage k have any,
+and terms are ordered by stage, so Psi_k holds the last M_k of the M rows.  The Jacobian of the rows in a block is
+
+    J_b = sum over stages with block b of Psi_k B_k  +  sum over terms with block b of D_j,
+
+and slack in the dynamics arrives there as noise of covariance Sigma = I + sum_k v_k Psi_k Psi_k' + v_init Psi_0 Psi_0',
+one M x M matrix a sample.
 
 Only the controls couple the samples.  A :class:`Batch` is therefore any part of them: large data go through the sweeps
 one cache-sized batch after the other.  Nothing here depends on rho or mu.
@@ -18,14 +26,15 @@ one cache-sized batch after the other.  Nothing here depends on rho or mu.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..linearize import LinearStage
+from .subproblem import LinearTerm, Subproblem
 
 __all__ = ["Batch"]
 
@@ -34,94 +43,244 @@ Arrays = tuple[Array, ...]
 
 
 @dataclass(frozen=True, eq=False)
+class Use:
+    """One of the places where a control block acts: its stage or term, and the first of the term rows it reaches."""
+
+    stage: LinearStage
+    psi: Array
+    first_row: int
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Some samples of a subproblem.
 
     Attributes
     ----------
-    stages : tuple of K LinearStage
+    dynamics : tuple of K - 1 LinearStage
+    outputs : tuple of LinearStage
+        C_j and D_j of the terms.
+    output_stages : tuple of int
+        s(j), in order.
+    blocks, output_blocks : tuples of int
+        c(k) and d(j).
+    num_blocks : int
     slack_variance : tuple of K - 1 floats
         v_k = 1/beta_k; zero for an eliminated state.
+    initial_variance : float
+        1/alpha; zero for a known x_0.
     """
 
-    stages: tuple[LinearStage, ...]
+    dynamics: tuple[LinearStage, ...]
+    outputs: tuple[LinearStage, ...]
+    output_stages: tuple[int, ...]
+    blocks: tuple[int, ...]
+    output_blocks: tuple[int, ...]
+    num_blocks: int
     slack_variance: tuple[float, ...]
-    _latest: list[Arrays] = field(default_factory=list, init=False, repr=False)
+    initial_variance: float = 0.0
+
+    @classmethod
+    def of(cls, subproblem: Subproblem) -> Batch:
+        """All samples of a subproblem."""
+        terms: tuple[LinearTerm, ...] = subproblem.terms
+        return cls(
+            dynamics=subproblem.dynamics,
+            outputs=tuple(term.output for term in terms),
+            output_stages=tuple(term.stage for term in terms),
+            blocks=subproblem.blocks,
+            output_blocks=tuple(term.block for term in terms),
+            num_blocks=len(subproblem.controls),
+            slack_variance=subproblem.slack_variance,
+            initial_variance=subproblem.initial_variance,
+        )
+
+    @classmethod
+    def of_network(cls, stages: Sequence[LinearStage], slack_variance: Sequence[float]) -> Batch:
+        """A feed-forward network: every stage has a block of its own, and the last one is the term."""
+        last = len(stages) - 1
+        return cls(
+            dynamics=tuple(stages[:-1]),
+            outputs=(stages[-1],),
+            output_stages=(last,),
+            blocks=tuple(range(last)),
+            output_blocks=(last,),
+            num_blocks=last + 1,
+            slack_variance=tuple(slack_variance),
+        )
 
     @property
     def has_slack(self) -> bool:
         """Whether a state is a variable; Sigma is the identity otherwise."""
-        return any(variance > 0 for variance in self.slack_variance)
+        return self.initial_variance > 0 or any(variance > 0 for variance in self.slack_variance)
 
     def rows(self, samples: slice) -> Batch:
         """Some of these samples (views)."""
-        return Batch(tuple(stage.rows(samples) for stage in self.stages), self.slack_variance)
+        dynamics, outputs = (tuple(stage.rows(samples) for stage in part) for part in (self.dynamics, self.outputs))
+        return replace(self, dynamics=dynamics, outputs=outputs)
 
     @property
-    def _output_shape(self) -> tuple[int, int]:
-        return self.stages[-1].num_samples, self.stages[-1].num_outputs
+    def num_samples(self) -> int:
+        return self.outputs[0].num_samples
 
-    def predict(self, mean_controls: Sequence[Array] | None, gaps: Sequence[Array]) -> Array:
-        """rhat, (N, m): the mean recursion with the controls ubar (None: zero) and the K gaps c_0..c_{K-2}, r."""
-        mean = gaps[0] if mean_controls is None else self.stages[0].apply(None, mean_controls[0]) + gaps[0]
-        for k in range(1, len(self.stages)):
-            stage = self.stages[k]
-            mean = stage.apply_state(mean) if mean_controls is None else stage.apply(mean, mean_controls[k])
-            mean += gaps[k]
-        return mean
-
-    def tangent(self, steps: Sequence[Array]) -> Array:
-        """J w, (N, m), for one w_k a stage."""
-        dx = None
-        for stage, w in zip(self.stages, steps, strict=True):
-            dx = stage.apply(dx, w)
-        assert dx is not None
-        return dx
-
-    def back_propagate(self, eta: Array) -> Arrays:
-        """eta_1..eta_K from eta_K = ``eta``, (N, m)."""
-        # the dual form's w = -q J' eta and the recovery of the step ask for the same eta
-        if not (self._latest and self._latest[0][-1] is eta):
-            etas = [eta]
-            for stage in reversed(self.stages[1:]):
-                etas.append(stage.transpose_state(etas[-1]))
-            self._latest[:] = [tuple(reversed(etas))]
-        return self._latest[0]
-
-    def adjoint(self, eta: Array) -> Array:
-        """J' eta: (N, m) -> (P,)."""
-        etas = self.back_propagate(eta)
-        return np.concatenate([stage.transpose_control(e) for stage, e in zip(self.stages, etas, strict=True)])
+    @property
+    def num_inputs(self) -> int:
+        return (*self.dynamics, self.outputs[0])[0].num_inputs
 
     @cached_property
-    def output_sensitivities(self) -> Arrays:
-        """Psi_0..Psi_{K-1}, each (N, m, n_{k+1})."""
-        samples, m = self._output_shape
-        psi = [np.broadcast_to(np.eye(m), (samples, m, m))]
-        for stage in reversed(self.stages[1:]):
-            psi.append(stage.carry_output(psi[-1]))
-        return tuple(reversed(psi))
+    def _ends(self) -> tuple[int, ...]:
+        """Where the rows of each term end."""
+        return tuple(np.cumsum([output.num_outputs for output in self.outputs]).tolist())
+
+    @property
+    def num_rows(self) -> int:
+        """M."""
+        return self._ends[-1]
+
+    @cached_property
+    def _terms_at(self) -> tuple[tuple[int, ...], ...]:
+        """The terms of every state x_0..x_{K-1}."""
+        at: list[list[int]] = [[] for _ in range(len(self.dynamics) + 1)]
+        for j, stage in enumerate(self.output_stages):
+            at[stage].append(j)
+        return tuple(map(tuple, at))
+
+    def _cut(self, theta: Array, term: int) -> Array:
+        """The rows of a term."""
+        if len(self.outputs) == 1:
+            return theta
+        return theta[:, self._ends[term] - self.outputs[term].num_outputs : self._ends[term]]
+
+    # forward
+
+    def predict(
+        self,
+        mean_controls: Sequence[Array] | None,
+        gaps: Sequence[Array],
+        residuals: Sequence[Array],
+        initial_gap: Array | None = None,
+    ) -> Array:
+        """rhat, (N, M): the mean recursion with the controls ubar (None: zero), gaps c_k, residuals r_j and g_0."""
+        mean, rows = initial_gap, []
+        for k, terms in enumerate(self._terms_at):
+            for j in terms:
+                u = None if mean_controls is None else mean_controls[self.output_blocks[j]]
+                rows.append(_plus(_apply(self.outputs[j], mean, u), residuals[j]))
+            if k < len(self.dynamics):
+                u = None if mean_controls is None else mean_controls[self.blocks[k]]
+                mean = _plus(_apply(self.dynamics[k], mean, u), gaps[k])
+        return _side_by_side(rows)
+
+    def tangent(self, steps: Sequence[Array]) -> Array:
+        """J w, (N, M), for one w_b a block."""
+        dx, rows = None, []
+        for k, terms in enumerate(self._terms_at):
+            rows += [self.outputs[j].apply(dx, steps[self.output_blocks[j]]) for j in terms]
+            if k < len(self.dynamics):
+                dx = self.dynamics[k].apply(dx, steps[self.blocks[k]])
+        return _side_by_side(rows)
+
+    def recover(
+        self, du: Sequence[Array], etas: Sequence[Array], gaps: Sequence[Array], initial_gap: Array | None = None
+    ) -> Arrays:
+        """dx_0..dx_{K-1} from du, the costates of :meth:`back_propagate`, the gaps and g_0."""
+        first = initial_gap
+        if self.initial_variance > 0:
+            first = (0.0 if first is None else first) - self.initial_variance * self.initial_costate(etas)
+        dx = [np.zeros((len(etas[-1]), self.num_inputs)) if first is None else first]
+        for k, (stage, variance) in enumerate(zip(self.dynamics, self.slack_variance, strict=True)):
+            following = stage.apply(None if k == 0 and first is None else dx[k], du[self.blocks[k]])
+            following += gaps[k]
+            if variance > 0:
+                following -= variance * etas[k]
+            dx.append(following)
+        return tuple(dx)
+
+    # backward
+
+    def back_propagate(self, theta: Array) -> Arrays:
+        """eta_1..eta_{K-1}, and theta itself, (N, M), last."""
+        etas = [theta]
+        costate: Array | None = None
+        for k in range(len(self.dynamics), 0, -1):
+            costate = self._costate(k, theta, costate)
+            etas.append(costate)
+        return tuple(reversed(etas))
+
+    def initial_costate(self, etas: Sequence[Array]) -> Array:
+        """eta_0."""
+        return self._costate(0, etas[-1], etas[0] if self.dynamics else None)
+
+    def _costate(self, k: int, theta: Array, following: Array | None) -> Array:
+        parts = [self.outputs[j].transpose_state(self._cut(theta, j)) for j in self._terms_at[k]]
+        if following is not None:
+            parts.append(self.dynamics[k].transpose_state(following))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    def pull(self, etas: Sequence[Array]) -> Array:
+        """J' theta, (P,), from the costates of :meth:`back_propagate`."""
+        pulled: list[Array | None] = [None] * self.num_blocks
+        for stage, block, eta in zip(self.dynamics, self.blocks, etas, strict=False):
+            pulled[block] = _sum(pulled[block], stage.transpose_control(eta))
+        for j, (output, block) in enumerate(zip(self.outputs, self.output_blocks, strict=True)):
+            pulled[block] = _sum(pulled[block], output.transpose_control(self._cut(etas[-1], j)))
+        return np.concatenate([part for part in pulled if part is not None])
+
+    def adjoint(self, theta: Array) -> Array:
+        """J' theta: (N, M) -> (P,)."""
+        return self.pull(self.back_propagate(theta))
+
+    # sensitivities
+
+    @cached_property
+    def sensitivities(self) -> Arrays:
+        """Psi_0..Psi_{K-2}: of the last M_k rows in x_{k+1}, (N, M_k, n_{k+1})."""
+        psis: list[Array] = []
+        for k in range(len(self.dynamics), 0, -1):
+            psis.append(self._sensitivity(k, psis[-1] if psis else None))
+        return tuple(reversed(psis))
+
+    @cached_property
+    def initial_sensitivity(self) -> Array:
+        """Of all rows in x_0, (N, M, n_0)."""
+        return self._sensitivity(0, self.sensitivities[0] if self.dynamics else None)
+
+    def _sensitivity(self, k: int, following: Array | None) -> Array:
+        parts = [self.outputs[j].carry_output(self._identity(j)) for j in self._terms_at[k]]
+        if following is not None:
+            parts.append(self.dynamics[k].carry_output(following))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _identity(self, term: int) -> Array:
+        width = self.outputs[term].num_outputs
+        return np.broadcast_to(np.eye(width), (self.num_samples, width, width))
 
     @cached_property
     def noise(self) -> Array:
-        """Sigma, (N, m, m)."""
-        samples, m = self._output_shape
-        noise = np.zeros((samples, m, m))
-        noise += np.eye(m)
-        for psi, variance in zip(self.output_sensitivities[:-1], self.slack_variance, strict=True):
+        """Sigma, (N, M, M)."""
+        noise = np.zeros((self.num_samples, self.num_rows, self.num_rows))
+        noise += np.eye(self.num_rows)
+        if self.initial_variance > 0:
+            psi = self.initial_sensitivity
+            noise += self.initial_variance * (psi @ psi.transpose(0, 2, 1))
+        for psi, variance in zip(self.sensitivities, self.slack_variance, strict=True):
             if variance > 0:
-                noise += variance * (psi @ psi.transpose(0, 2, 1))
+                first = self.num_rows - psi.shape[1]
+                noise[:, first:, first:] += variance * (psi @ psi.transpose(0, 2, 1))
         return noise
 
-    def noise_product(self, eta: Array) -> Array:
-        """Sigma eta, (N, m)."""
+    def noise_product(self, theta: Array) -> Array:
+        """Sigma theta, (N, M)."""
         if not self.has_slack:
-            return eta
-        product: Array = (self.noise @ eta[:, :, None])[:, :, 0]
+            return theta
+        product: Array = (self.noise @ theta[:, :, None])[:, :, 0]
         return product
 
     def noise_solve(self, right: Array) -> Array:
-        """Sigma^-1 right, (N, m)."""
+        """Sigma^-1 right, (N, M)."""
         if not self.has_slack:
             return right
         if right.shape[1] == 1:
@@ -129,42 +288,88 @@ class Batch:
         solution = np.linalg.solve(self.noise, right[:, :, None])[:, :, 0]
         return np.asarray(solution, dtype=float)
 
+    def uses(self, *, whitened: bool = False) -> Iterator[tuple[int, list[Use]]]:
+        """Every block with the places where it acts; with ``whitened`` the rows are those of L^-1 J, Sigma = L L'."""
+        root = _Root(self.noise) if whitened and self.has_slack else None
+        found: list[list[Use]] = [[] for _ in range(self.num_blocks)]
+        for stage, block, psi in zip(self.dynamics, self.blocks, self.sensitivities, strict=True):
+            found[block].append(self._use(stage, psi, self.num_rows - psi.shape[1], root))
+        for j, (output, block) in enumerate(zip(self.outputs, self.output_blocks, strict=True)):
+            psi, first = self._identity(j), self._ends[j] - output.num_outputs
+            found[block].append(self._use(output, psi, first, root))
+        yield from enumerate(found)
+
+    def _use(self, stage: LinearStage, psi: Array, first: int, root: _Root | None) -> Use:
+        return Use(stage, psi if root is None else root.solve(psi, first), first)
+
     def whitened_jacobian(self) -> Array:
-        """L^-1 J with Sigma = L L' sample by sample, (N m, P)."""
-        ends = np.cumsum([stage.num_controls for stage in self.stages])
-        rows = np.empty((*self._output_shape, ends[-1]))
-        for stage, psi, end in zip(self.stages, self._whitened_sensitivities, ends, strict=True):
-            stage.write_control_rows(psi, rows[:, :, end - stage.num_controls : end])
+        """L^-1 J with Sigma = L L' sample by sample, (N M, P)."""
+        uses = list(self.uses(whitened=True))
+        ends = np.cumsum([places[0].stage.num_controls for _, places in uses])
+        rows = np.empty((self.num_samples, self.num_rows, ends[-1]))
+        for (_, places), end in zip(uses, ends, strict=True):
+            write_rows(places, rows[:, :, end - places[0].stage.num_controls : end])
         return rows.reshape(-1, ends[-1])
 
     def squared_size(self) -> float:
         """The sum of the squared entries of L^-1 J: the trace of J' Sigma^-1 J."""
-        psis = self._whitened_sensitivities
-        return sum(stage.squared_size(psi) for stage, psi in zip(self.stages, psis, strict=True))
-
-    @property
-    def _whitened_sensitivities(self) -> Arrays:
-        if self.has_slack:
-            return _whiten(self.noise, self.output_sensitivities)
-        return self.output_sensitivities
-
-    def recover(self, du: Sequence[Array], eta: Array, gaps: Sequence[Array]) -> tuple[Arrays, Arrays]:
-        """(dx_0..dx_{K-1}, eta_1..eta_K) from du, eta_K and the gaps."""
-        etas = self.back_propagate(eta)
-        dx = [np.zeros((len(eta), self.stages[0].num_inputs))]
-        for k, (stage, variance) in enumerate(zip(self.stages[:-1], self.slack_variance, strict=True)):
-            following = stage.apply(dx[k] if k else None, du[k])
-            following += gaps[k]
-            if variance > 0:
-                following -= variance * etas[k]
-            dx.append(following)
-        return tuple(dx), etas
+        return sum(_squared_size(places, self.num_rows) for _, places in self.uses(whitened=True))
 
 
-def _whiten(noise: Array, psis: Arrays) -> Arrays:
-    """L^-1 Psi_k with Sigma = L L', sample by sample."""
-    if noise.shape[1] == 1:
-        scale = 1.0 / np.sqrt(noise)
-        return tuple(scale * psi for psi in psis)
-    root = np.linalg.cholesky(noise)
-    return tuple(np.linalg.solve(root, psi) for psi in psis)
+def write_rows(places: Sequence[Use], out: Array) -> None:
+    """Write the rows of the Jacobian in one block, (N, M, P_b), into ``out``."""
+    if len(places) == 1 and places[0].first_row == 0 and places[0].psi.shape[1] == out.shape[1]:
+        places[0].stage.write_control_rows(places[0].psi, out)
+        return
+    out[...] = 0.0
+    for use in places:
+        rows = np.empty((*use.psi.shape[:2], out.shape[2]))
+        use.stage.write_control_rows(use.psi, rows)
+        out[:, use.first_row : use.first_row + rows.shape[1]] += rows
+
+
+def _squared_size(places: Sequence[Use], num_rows: int) -> float:
+    if len(places) == 1:
+        return places[0].stage.squared_size(places[0].psi)
+    stage = places[0].stage
+    rows = np.empty((stage.num_samples, num_rows, stage.num_controls))
+    write_rows(places, rows)
+    return float(np.vdot(rows, rows))
+
+
+class _Root:
+    """L of Sigma = L L', sample by sample."""
+
+    def __init__(self, noise: Array) -> None:
+        self._root = np.sqrt(noise) if noise.shape[1] == 1 else np.linalg.cholesky(noise)
+
+    def solve(self, psi: Array, first: int) -> Array:
+        """L^-1 times rows that are zero above row ``first``, from there on; psi has the first of them."""
+        missing = self._root.shape[1] - first - psi.shape[1]
+        if missing:
+            psi = np.concatenate([psi, np.zeros((len(psi), missing, psi.shape[2]))], axis=1)
+        if self._root.shape[1] == 1:
+            return 1.0 / self._root * psi
+        return np.asarray(np.linalg.solve(self._root[:, first:, first:], psi), dtype=float)
+
+
+def _apply(stage: LinearStage, dx: Array | None, du: Array | None) -> Array | None:
+    """A dx + B du, None standing for zero."""
+    if du is not None:
+        return stage.apply(dx, du)
+    return None if dx is None else stage.apply_state(dx)
+
+
+def _plus(value: Array | None, gap: Array) -> Array:
+    if value is None:
+        return gap
+    value += gap
+    return value
+
+
+def _sum(total: Array | None, part: Array) -> Array:
+    return part if total is None else total + part
+
+
+def _side_by_side(rows: Sequence[Array]) -> Array:
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
