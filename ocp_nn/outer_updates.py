@@ -141,7 +141,8 @@ def inner_tolerance(options: Options, state: SolverState, first: float) -> float
     if options.inner_accuracy == "relative":
         return options.inner_tolerance * first
     if options.inner_accuracy == "absolute":
-        return options.inner_tolerance * options.inner_decay**state.outer
+        # NumPy's power: Python's own raises where it overflows
+        return options.inner_tolerance * float(np.power(options.inner_decay, state.outer))
     return 0.0
 
 

@@ -70,7 +70,8 @@ def random_case(seed: int) -> Case:
     problem = TrainingProblem(network, x, y, float(decay))
     start, options = random_start(rng, problem), random_options(rng, network)
     if problem.num_samples == _MANY:
-        start, options = None, replace(options, max_outer=min(options.max_outer, _FEW_OUTER), max_restarts=0)
+        outer = min(options.max_outer, _FEW_OUTER)  # and the forms for teaching would not fit in memory
+        start, options = None, replace(options, max_outer=outer, max_restarts=0, form="auto")
     return problem, start, options
 
 

@@ -165,6 +165,12 @@ def test_a_damping_stays_finite_whatever_the_gain():
     assert Damping(1.0).accepted(-2.0).value == 126.0
 
 
+def test_an_accuracy_that_grows_with_the_iterations_overflows_to_infinity():
+    options = Options(inner_accuracy="absolute", inner_decay=10.0, second_order=False, max_restarts=0, max_outer=402)
+    late = replace(init(problem_of()), outer=400)
+    assert solve(problem_of(), late, options=options).status is Status.OUTER_LIMIT
+
+
 def test_the_first_damping_is_a_number_where_the_curvature_is_none():
     problem = problem_of(sizes=(1, 2, 1, 2), activation="identity")
     controls = problem.network.init_controls(0)
