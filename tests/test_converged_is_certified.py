@@ -16,9 +16,11 @@ import pytest
 
 from ocp_nn import Network, Options, Status, TrainingProblem, certify, solve
 from ocp_nn.augmented_lagrangian import init, solution, step, terminate
-from ocp_nn.gauss_newton import Damping, Method, first_damping, minimise
+from ocp_nn.damping import Damping, first_damping
+from ocp_nn.gauss_newton import minimise
 from ocp_nn.initialise import fit_states, initialise
 from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.linearisation import Method
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 

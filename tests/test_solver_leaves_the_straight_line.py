@@ -243,7 +243,7 @@ def test_the_command_line_shows_notes(tmp_path, capsys):
     assert "note: The network explains the targets no better than their mean" in " ".join(
         capsys.readouterr().out.split()
     )
-    (note,) = json.loads((tmp_path / "flat" / "summary.json").read_text())["notes"]
+    note, *_ = json.loads((tmp_path / "flat" / "summary.json").read_text())["notes"]
     assert note.startswith("The network explains the targets no better than their mean")
     main([*common, "--weight-decay", "1e-3"])
     assert "note:" not in capsys.readouterr().out

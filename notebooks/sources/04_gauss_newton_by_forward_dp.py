@@ -52,7 +52,7 @@ circle = np.array([np.cos(np.linspace(0, 2 * np.pi, 200)), np.sin(np.linspace(0,
 fig, axes = plt.subplots(1, 3, figsize=(12, 4.6), sharex=True, sharey=True)
 for beta, color, style, name in ((np.inf, RED, "--", r"\infty"), (10.0, ORANGE, "-.", "10"), (1.0, BLUE, "-", "1")):
     sub = subproblem(one, tiny.init_controls(seed=8), beta, damping=0.0)
-    for k, (ax, covariance) in enumerate(zip(axes, predict_covariance(sub, sub.ridge), strict=False), start=1):
+    for k, (ax, covariance) in enumerate(zip(axes, predict_covariance(sub), strict=False), start=1):
         p = covariance[0, :, 0, :] / sub.ridge
         ax.plot(*np.linalg.cholesky(p) @ circle, style, color=color, linewidth=2, label=rf"$\beta={name}$")
         ax.set(title=f"$V_{k} = 1/2$", xlabel="change of unit 1", xlim=(-2.7, 2.7), ylim=(-2.7, 2.7))
@@ -113,7 +113,7 @@ net = ocp_nn.Network.mlp([1, 10, 10, 1])
 curve = ocp_nn.TrainingProblem(net, xs, ys, weight_decay=1e-2)
 u = net.init_controls(seed=1)
 sub = subproblem(curve, u, np.inf, damping=0.1)
-*_, last = predict_covariance(sub, sub.ridge)
+*_, last = predict_covariance(sub)
 S = last.reshape(len(xs), len(xs)) / sub.ridge
 
 weights = ca.MX.sym("u", net.num_controls)

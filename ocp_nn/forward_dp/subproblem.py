@@ -34,6 +34,11 @@ class NonFiniteError(np.linalg.LinAlgError, ValueError):
     """Data that are not finite; for an outer iteration, one more reason why a step is not possible."""
 
 
+_DECAYS = checks.either(
+    checks.NON_NEGATIVE, checks.sequence(checks.NON_NEGATIVE, "a sequence of finite numbers >= 0, one a block")
+)
+
+
 @dataclass(frozen=True, eq=False)
 class LinearTerm:
     """The rows C dx_s + D du_d + r of a term.
@@ -79,7 +84,7 @@ class Subproblem:
         c_k, (N, n_{k+1}); d_k + lambda_{k+1}/beta_k in the augmented Lagrangian.
     penalty : tuple of K - 1 floats
         beta_k in (0, inf].
-    weight_decay : float or tuple of floats
+    weight_decay : float or sequence of floats
         rho, one for all blocks or one a block.
     damping : float
         mu; every rho_b + mu must be positive.
@@ -101,7 +106,7 @@ class Subproblem:
     blocks: tuple[int, ...]
     gaps: Arrays
     penalty: tuple[float, ...]
-    weight_decay: float | tuple[float, ...]
+    weight_decay: float | Sequence[float]
     damping: float
     initial_gap: Array | None = None
     initial_weight: float = np.inf
@@ -145,8 +150,7 @@ class Subproblem:
         if not all(checks.POSITIVE_OR_INFINITE.accepts(beta) for beta in (*self.penalty, self.initial_weight)):
             received = (*self.penalty, self.initial_weight)
             raise ValueError(f"penalties and the initial weight must lie in (0, inf], received {received}")
-        for rho in self.decays:
-            checks.check("weight_decay", rho, checks.NON_NEGATIVE)
+        checks.check("weight_decay", self.weight_decay, _DECAYS)
         checks.check("damping", self.damping, checks.NON_NEGATIVE)
         if not all(0 < ridge < np.inf for ridge in self.ridges):
             raise ValueError(
@@ -221,17 +225,17 @@ class Subproblem:
         ends = np.cumsum([len(u) for u in self.controls]).tolist()
         return tuple(slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True))
 
-    @property
+    @cached_property
     def decays(self) -> tuple[float, ...]:
         """rho_b of every block."""
-        if isinstance(self.weight_decay, tuple):
+        if isinstance(self.weight_decay, Sequence | np.ndarray):
             if len(self.weight_decay) != len(self.controls):
                 raise ValueError(
                     f"weight_decay needs one value or one for each of {len(self.controls)} blocks, received "
                     f"{len(self.weight_decay)}"
                 )
-            return self.weight_decay
-        return (self.weight_decay,) * len(self.controls)
+            return tuple(map(float, self.weight_decay))
+        return (float(self.weight_decay),) * len(self.controls)
 
     @cached_property
     def ridges(self) -> tuple[float, ...]:
