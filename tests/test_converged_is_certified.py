@@ -187,7 +187,7 @@ def test_an_inner_solve_without_a_factorisation_stalls(globalisation, monkeypatc
     def fails(*_, **__):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr("ocp_nn.forward_dp.Prepared.step", fails)
+    monkeypatch.setattr("ocp_nn.forward_dp.Prepared.damped", fails)
     problem = problem_of()
     lagrangian = AugmentedLagrangian(problem, (np.zeros((20, 4)), np.zeros((20, 3))), (1.0, 1.0))
     rollout = problem.rollout(problem.network.init_controls(0))

@@ -83,7 +83,7 @@ def test_non_finite_weights_name_the_stage_that_uses_them(sub):
         ({"weight_decay": -1.0, "damping": 2.0}, "weight_decay must be a finite number >= 0"),
         ({"damping": INF}, "damping must be a finite number >= 0"),
         ({"initial_weight": 0.0}, "penalties and the initial weight must lie in"),
-        ({"weight_decay": (1.0, 1.0)}, "one value or one for each of 3 blocks, received 2"),
+        ({"weight_decay": (1.0, 1.0)}, "one number or one for each of 3 blocks, received 2"),
         ({"blocks": (0, 5)}, "stage 1: expected a control block of 16 numbers, received number 5"),
         ({"blocks": (1, 1)}, "stage 0: expected a control block of 9 numbers, received number 1"),
         ({"residual": np.zeros((5, 3))}, r"stage 2: expected a gap of shape \(5, 2\), received \(5, 3\)"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import casadi as ca
 import numpy as np
 import pytest
-from subproblems import DENSE, changed, subproblem
+from subproblems import DENSE, subproblem
 
 import ocp_nn
 from ocp_nn import (
@@ -108,7 +108,7 @@ REAL = {
     "Scaler.inverse: table": (X, lambda a: Scaler.fit(X).inverse(a)),
     "Subproblem: controls[0]": (SUB.controls[0], lambda a: replace(SUB, controls=(a, *SUB.controls[1:]))),
     "Subproblem: gaps[1]": (SUB.gaps[1], lambda a: replace(SUB, gaps=(SUB.gaps[0], a))),
-    "Subproblem: residual": (SUB.residual, lambda a: changed(SUB, residual=a)),
+    "Subproblem: residual": (SUB.residual, lambda a: replace(SUB, terms=(replace(SUB.terms[0], residual=a),))),
     "unpack: x": (multiple_shooting(PROBLEM).pack(START)["x0"], lambda a: multiple_shooting(PROBLEM).unpack(a)),
     "Dataset: x": (
         X,

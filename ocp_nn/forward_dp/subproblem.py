@@ -231,7 +231,7 @@ class Subproblem:
         if isinstance(self.weight_decay, Sequence | np.ndarray):
             if len(self.weight_decay) != len(self.controls):
                 raise ValueError(
-                    f"weight_decay needs one value or one for each of {len(self.controls)} blocks, received "
+                    f"weight_decay must be one number or one for each of {len(self.controls)} blocks, received "
                     f"{len(self.weight_decay)}"
                 )
             return tuple(map(float, self.weight_decay))
