@@ -15,27 +15,29 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from . import program as program  # first: it is what Ctrl-C meets while the others are imported
+from .base import program as program  # first: it is what Ctrl-C meets while the others are imported
 
 # isort: split
-from . import augmented_lagrangian, forward_dp
-from .certificate import Certificate, certify
-from .data import DataError, Dataset, Scaler, load_dataset, random_split
-from .derivatives import check_derivatives
-from .initialise import initialise
-from .ipopt import IpoptOptions, solve_ipopt
-from .model import ExtrapolationWarning, Model
-from .network import Dense, Network, Symbolic
-from .nlp_solvers import solve_nlp
-from .options import Options
-from .overfitting import OverfittingWarning
-from .persistence import LoadError, load
-from .problem import TrainingProblem, Trajectory
-from .reference import confirm
-from .result import Record, Result, Status
-from .solver import solve
-from .solver_state import Iterate
-from .transcription import NLP, multiple_shooting, project, single_shooting, transcribe
+from . import forward_dp
+from .base.version import VERSION
+from .learning.data import DataError, Dataset, Scaler, load_dataset, random_split
+from .learning.overfitting import OverfittingWarning
+from .network.check_derivatives import check_derivatives
+from .network.model import ExtrapolationWarning, Model
+from .network.network import Dense, Network, Symbolic
+from .problem.certificate import Certificate, certify
+from .problem.optimal_control import TrainingProblem, Trajectory
+from .problem.result import Record, Result, Status
+from .solvers import augmented_lagrangian
+from .solvers.augmented_lagrangian.files import LoadError, load
+from .solvers.augmented_lagrangian.initialise import initialise
+from .solvers.augmented_lagrangian.options import Options
+from .solvers.augmented_lagrangian.solve import solve
+from .solvers.augmented_lagrangian.state import Iterate
+from .solvers.nlp.ipopt import IpoptOptions, solve_ipopt
+from .solvers.nlp.plugins import solve_nlp
+from .solvers.nlp.reference import confirm
+from .solvers.nlp.transcription import NLP, multiple_shooting, project, single_shooting, transcribe
 
 __all__ = [
     "NLP",
@@ -91,20 +93,20 @@ def _is_there(package: str) -> bool:
 if _is_there("sklearn"):
     __all__ += ["OCPRegressor"]  # without its package, ``from ocp_nn import *`` gives the rest
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Packages that training does not need.
-_ON_DEMAND = ("conditioning", "export", "report")
+_ON_DEMAND = {"conditioning": ".analysis.conditioning", "export": ".export", "report": ".report"}
 
 
 def __getattr__(name: str) -> Any:
     # scikit-learn is an extra, and slow to import
     if name == "OCPRegressor":
-        from .estimator import OCPRegressor
+        from .learning.estimator import OCPRegressor
 
         return OCPRegressor
     if name in _ON_DEMAND:
-        return import_module(f".{name}", __name__)
+        return import_module(_ON_DEMAND[name], __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from ocp_nn.forward_dp import Subproblem
-from ocp_nn.lagrangian import LagrangianHessian
-from ocp_nn.problem import TrainingProblem, Trajectory
-from ocp_nn.transcription import multiple_shooting
+from ocp_nn.problem.optimal_control import TrainingProblem, Trajectory
+from ocp_nn.solvers.nlp.hessian import LagrangianHessian
+from ocp_nn.solvers.nlp.transcription import multiple_shooting
 
 # What IPOPT may factorise with: MUMPS with its default ordering, with METIS, and SPRAL.
 IPOPT_VARIANTS = {
@@ -47,8 +47,8 @@ def ipopt_iterations(problem: TrainingProblem, trajectory: Trajectory, variants:
     """Milliseconds of one IPOPT iteration per variant on the multiple-shooting NLP; None where it does not run.
 
     The shortest of a few iterations from the trajectory on, without the first, which holds the symbolic analysis.
-    Hessians are exact and NumPy's (:mod:`ocp_nn.lagrangian`): CasADi's take half a minute to build and save nothing,
-    since the factorisation is what takes the time.
+    Hessians are exact and NumPy's (:mod:`ocp_nn.solvers.nlp.hessian`): CasADi's take half a minute to build and save
+    nothing, since the factorisation is what takes the time.
     """
     nlp = multiple_shooting(problem)
     hessian = LagrangianHessian(nlp)

@@ -29,9 +29,9 @@ import casadi as ca
 import numpy as np
 
 from ocp_nn import Dense, Network, Options, Result, TrainingProblem, Trajectory, certify, solve
-from ocp_nn.activations import ACTIVATIONS
 from ocp_nn.forward_dp import FORMS
-from ocp_nn.initialise import INITIALISATIONS, can_fit_states
+from ocp_nn.network.activations import ACTIVATIONS
+from ocp_nn.solvers.augmented_lagrangian.initialise import INITIALISATIONS, can_fit_states
 
 # Sizes at which inputs or their squares leave what float64 holds, and zero.
 EXTREME = (0.0, 5e-324, 1e-300, 1e-170, 1e-139, 1e16, 1e100, 1e160, 1.7e308)

@@ -38,11 +38,12 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from ocp_nn import Network, Options, Result, TrainingProblem
-from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.initialise import initialise
-from ocp_nn.ipopt import IpoptOptions, solve_ipopt
-from ocp_nn.problem import Trajectory
-from ocp_nn.transcription import multiple_shooting, single_shooting
+from ocp_nn.problem.optimal_control import Trajectory
+from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import step, terminate
+from ocp_nn.solvers.augmented_lagrangian.sample_start import begin
+from ocp_nn.solvers.nlp.ipopt import IpoptOptions, solve_ipopt
+from ocp_nn.solvers.nlp.transcription import multiple_shooting, single_shooting
 
 TARGET = 0.01
 CASES = (
@@ -177,7 +178,7 @@ def ours(*, every_step: bool = False, **settings: object) -> Method:
 
         observe = look if every_step else None
         options = Options(seed=seed, initialisation=start, **settings)
-        state = init(problem, options=options, deadline=watch.deadline, observe=observe)
+        state = begin(problem, options=options, deadline=watch.deadline, observe=observe)
         status, over = None, look(state.best.controls)
         while status is None and not over:
             state = step(problem, state, options, deadline=watch.deadline, observe=observe)

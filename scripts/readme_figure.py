@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 import ocp_nn
-from ocp_nn.data import load_dataset
+from ocp_nn.learning.data import load_dataset
 from ocp_nn.report import with_start, write_figure
 from ocp_nn.report.axes import BLACK, BLUE, GREEN, GREY, RED, log_ticks
 

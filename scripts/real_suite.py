@@ -24,11 +24,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ocp_nn import Options, TrainingProblem, certify
-from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.data import load_dataset
-from ocp_nn.experiment import Experiment
-from ocp_nn.reference import confirm
-from ocp_nn.solver import solve
+from ocp_nn.learning.data import load_dataset
+from ocp_nn.learning.experiment import Experiment
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import step, terminate
+from ocp_nn.solvers.augmented_lagrangian.sample_start import begin
+from ocp_nn.solvers.augmented_lagrangian.solve import solve
+from ocp_nn.solvers.nlp.reference import confirm
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data/uci"
 PLAIN_LM = Options(shooting="single", second_order=False, max_restarts=0)
@@ -90,7 +91,7 @@ def problem_of(name: str, weight_decay: float, data: Path) -> TrainingProblem:
 def trace(problem: TrainingProblem, options: Options, limit: float) -> tuple[list[Progress], str]:
     """The solver stepped by hand until it ends or the limit is reached."""
     began = time.process_time()
-    state = init(problem, options=options)
+    state = begin(problem, options=options)
     rows, status = [], None
     while status is None and time.process_time() - began < limit:
         state = step(problem, state, options)

@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ocp_nn import Network, TrainingProblem, linearisation
-from ocp_nn.damping import Damping
+from ocp_nn import Network, TrainingProblem
 from ocp_nn.forward_dp import Damped, Prepared
-from ocp_nn.gauss_newton import minimise
-from ocp_nn.inner_problem import AugmentedLagrangian, Point
-from ocp_nn.ipopt import IpoptOptions, solve_ipopt
 from ocp_nn.report import environment_line, format_table
-from ocp_nn.transcription import multiple_shooting
+from ocp_nn.solvers.augmented_lagrangian import linearisation
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping
+from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian, Point
+from ocp_nn.solvers.nlp.ipopt import IpoptOptions, solve_ipopt
+from ocp_nn.solvers.nlp.transcription import multiple_shooting
 
 # The functions of the solver that each piece of a step consists of.
 PIECES = {

@@ -19,7 +19,7 @@ import numpy as np
 from subproblems import changed
 
 from ocp_nn import forward_dp
-from ocp_nn.linearize import DenseStage
+from ocp_nn.network.linear_stages import DenseStage
 
 LONG = np.longdouble
 

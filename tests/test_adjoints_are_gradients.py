@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ocp_nn import Dense, Network, TrainingProblem, Trajectory
-from ocp_nn.activations import ACTIVATIONS
+from ocp_nn.network.activations import ACTIVATIONS
 
 
 def driven_stage() -> ca.Function:

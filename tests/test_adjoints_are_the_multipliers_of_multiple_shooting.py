@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, TrainingProblem, solve
-from ocp_nn.ipopt import IpoptOptions, solve_ipopt
-from ocp_nn.transcription import multiple_shooting
+from ocp_nn.solvers.nlp.ipopt import IpoptOptions, solve_ipopt
+from ocp_nn.solvers.nlp.transcription import multiple_shooting
 
 NETWORKS = {
     "tanh": Network.mlp([2, 4, 3, 1]),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network
-from ocp_nn.data import Dataset
-from ocp_nn.experiment import Experiment, rmse
+from ocp_nn.learning.data import Dataset
+from ocp_nn.learning.experiment import Experiment, rmse
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 

@@ -14,7 +14,7 @@ import pytest
 
 import ocp_nn
 from ocp_nn.cli import main
-from ocp_nn.data import load_dataset
+from ocp_nn.learning.data import load_dataset
 
 
 @pytest.fixture(scope="module")

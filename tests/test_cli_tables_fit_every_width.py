@@ -10,8 +10,8 @@ import pytest
 
 from ocp_nn.cli import doctor, main
 from ocp_nn.cli.doctor import Finding
+from ocp_nn.problem.result import Record
 from ocp_nn.report import LiveHistory, format_table
-from ocp_nn.result import Record
 
 WIDTHS = (60, 80, 120)
 TINY = ["--hidden", "3", "--weight-decay", "1"]
@@ -30,7 +30,7 @@ def quick(monkeypatch):
     """No processes of the doctor, no figures of a sweep."""
     fails = Finding("CasADi ipopt with ma57", "fails", "optional", "only for comparisons; not in this build")
     monkeypatch.setattr(doctor, "_solvers", lambda: [fails])
-    monkeypatch.setattr("ocp_nn.conditioning.figures.FIGURES", {})
+    monkeypatch.setattr("ocp_nn.analysis.conditioning.figures.FIGURES", {})
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Claim: every number of the dense route is numpy.linalg's on Jacobians and Hessians that CasADi builds.
 
-The matrices here come from the CasADi programs of :mod:`ocp_nn.transcription` and plain linear algebra: the matrices
-that forward DP factorises as Schur complements of the augmented Lagrangian's, not from its recursions.
+The matrices here come from the CasADi programs of :mod:`ocp_nn.solvers.nlp.transcription` and plain linear algebra: the
+matrices that forward DP factorises as Schur complements of the augmented Lagrangian's, not from its recursions.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ocp_nn import Network, TrainingProblem, Trajectory
-from ocp_nn.conditioning import linearise_at, measure, measure_layers
-from ocp_nn.conditioning.dense import carried_covariances, constraint_jacobian, information_factors, kkt_matrix
+from ocp_nn.analysis.conditioning import linearise_at, measure, measure_layers
+from ocp_nn.analysis.conditioning.dense import carried_covariances, constraint_jacobian, information_factors, kkt_matrix
 from ocp_nn.forward_dp.condensed import Condensed
 from ocp_nn.forward_dp.dual import DualForm
 from ocp_nn.forward_dp.information import InformationForm
 from ocp_nn.forward_dp.primal import PrimalForm
-from ocp_nn.transcription import transcribe
+from ocp_nn.solvers.nlp.transcription import transcribe
 
 # Condition numbers beyond this cannot be known to 1e-8 in double precision, by anybody.
 RESOLVED = 1e7

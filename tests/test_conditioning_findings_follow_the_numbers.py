@@ -10,14 +10,14 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from ocp_nn import Network, TrainingProblem
+from ocp_nn.analysis.conditioning import Grid, Settings, run_sweep
+from ocp_nn.analysis.conditioning.advice import advise
+from ocp_nn.analysis.conditioning.correlations import correlations, spearman
+from ocp_nn.analysis.conditioning.figures import FIGURES, plot_depth, plot_penalty, plot_products
+from ocp_nn.analysis.conditioning.findings import verdict
+from ocp_nn.analysis.conditioning.groups import Sweep, groups, load_sweep
 from ocp_nn.cli import main
-from ocp_nn.conditioning import Grid, Settings, run_sweep
-from ocp_nn.conditioning.advice import advise
-from ocp_nn.conditioning.correlations import correlations, spearman
-from ocp_nn.conditioning.figures import FIGURES, plot_depth, plot_penalty, plot_products
-from ocp_nn.conditioning.findings import verdict
-from ocp_nn.conditioning.groups import Sweep, groups, load_sweep
-from ocp_nn.data import load_dataset
+from ocp_nn.learning.data import load_dataset
 
 DEPTHS = (2, 5, 10, 20)
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ocp_nn import Network, TrainingProblem, Trajectory
-from ocp_nn.conditioning import dense, formulations, linearise_at, measure
-from ocp_nn.conditioning.operators import Operators
+from ocp_nn.analysis.conditioning import dense, formulations, linearise_at, measure
+from ocp_nn.analysis.conditioning.operators import Operators
 
 CASES = {
     "tanh, more weights than data": (Network.mlp([2, 5, 5, 5, 2], "tanh"), 12),

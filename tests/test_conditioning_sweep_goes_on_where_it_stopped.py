@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from ocp_nn.conditioning import DICTIONARY, Grid, Settings, read_table, run_sweep, sweep
-from ocp_nn.conditioning.tables import COLUMNS
-from ocp_nn.data import load_dataset
+from ocp_nn.analysis.conditioning import DICTIONARY, Grid, Settings, read_table, run_sweep, sweep
+from ocp_nn.analysis.conditioning.tables import COLUMNS
+from ocp_nn.learning.data import load_dataset
 
 GRID = Grid(depths=(1, 2), widths=(2,), activations=("tanh", "relu"), initialisations=("standard",), seeds=(0,))
 SETTINGS = Settings(penalties=(1.0, 1e3), samples=12, steps=15)
@@ -69,8 +69,8 @@ def whole(tmp_path_factory):
 
 KILLED = """
 import os
-from ocp_nn.conditioning import Grid, Settings, run_sweep
-from ocp_nn.data import load_dataset
+from ocp_nn.analysis.conditioning import Grid, Settings, run_sweep
+from ocp_nn.learning.data import load_dataset
 grid = Grid(depths=(1, 2), widths=(2,), activations=("tanh", "relu"), initialisations=("standard",), seeds=(0,))
 settings = Settings(penalties=(1.0, 1e3), samples=12, steps=15)
 run_sweep(load_dataset("sin2x"), {folder!r}, grid=grid, settings=settings, workers=0,

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, Status, TrainingProblem, certify, solve
-from ocp_nn.augmented_lagrangian import init, solution, step, terminate
-from ocp_nn.damping import Damping, first_damping
-from ocp_nn.gauss_newton import minimise
-from ocp_nn.initialise import fit_states, initialise
-from ocp_nn.inner_problem import AugmentedLagrangian
-from ocp_nn.linearisation import Method
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping, first_damping
+from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
+from ocp_nn.solvers.augmented_lagrangian.initialise import fit_states, initialise
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian.linearisation import Method
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, solution, step, terminate
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 
@@ -84,10 +84,10 @@ def test_where_rounding_is_larger_than_the_tolerance_a_solve_is_stalled():
     """The check disagrees with the solver's own figures for good: further steps are tried, and the end says so."""
     problem, options = problem_of(), Options(max_outer=400)
     result = solve(problem, options=options)
-    assert result.success and result.state.finish is not None
+    assert result.success and result.state.schedule.finish is not None
     with pytest.MonkeyPatch.context() as patch:
         doubtful = replace(result.certificate, max_defect=1.0)
-        patch.setattr("ocp_nn.augmented_lagrangian.certify", lambda *_, **__: doubtful)
+        patch.setattr("ocp_nn.solvers.augmented_lagrangian.outer_loop.certify", lambda *_, **__: doubtful)
         stalled = solve(problem, options=options)
     assert stalled.status is Status.STALLED and stalled.counts["outer"] > result.counts["outer"]
 
@@ -156,7 +156,9 @@ def test_a_fit_whose_ridge_is_lost_in_rounding_leaves_the_mean():
     problem = TrainingProblem(Network.mlp([3, 3, 1], "identity"), x, np.arange(8.0), 0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            import_module("ocp_nn.initialise"), "_spread_units", lambda *_: np.vstack([np.eye(3), np.zeros(3)]).ravel()
+            import_module("ocp_nn.solvers.augmented_lagrangian.initialise"),
+            "_spread_units",
+            lambda *_: np.vstack([np.eye(3), np.zeros(3)]).ravel(),
         )
         controls = fit_states(problem, 0)
     np.testing.assert_array_equal(controls[-1], [0.0, 0.0, 0.0, 3.5])
@@ -203,8 +205,8 @@ def test_an_inner_solve_without_a_factorisation_stalls(globalisation, monkeypatc
 def test_the_script_reports_what_it_finds_and_runs_a_seed_again(script, monkeypatch, capsys):
     assert script.main(["--cases", "3", "--seed", "40"]) == 0
     assert "3 cases" in capsys.readouterr().out
-    monkeypatch.setattr("ocp_nn.certificate.Certificate.failures", lambda *_: ("planted",))
-    monkeypatch.setattr("ocp_nn.certificate.Certificate.passed", lambda *_: True)
+    monkeypatch.setattr("ocp_nn.problem.certificate.Certificate.failures", lambda *_: ("planted",))
+    monkeypatch.setattr("ocp_nn.problem.certificate.Certificate.passed", lambda *_: True)
     assert script.main(["--only", "4"]) == 1
     printed = capsys.readouterr().out
     assert "--only 4 " in printed and "converged, but planted" in printed and "certificate: 1 of 1" in printed

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ocp_nn.data import BUILTIN, DataError, Dataset, describe_builtin, load_dataset
-from ocp_nn.data.files import read_columns
+from ocp_nn.learning.data import BUILTIN, DataError, Dataset, describe_builtin, load_dataset
+from ocp_nn.learning.data.files import read_columns
 
 UCI = Path(__file__).parents[2] / "shared/data/uci"
 

@@ -12,9 +12,9 @@ import pytest
 
 from ocp_nn import DataError, Dataset, Network, TrainingProblem
 from ocp_nn.cli import main
-from ocp_nn.data import Scaler
-from ocp_nn.experiment import Experiment, linear_baseline, rmse
-from ocp_nn.solver import solve
+from ocp_nn.learning.data import Scaler
+from ocp_nn.learning.experiment import Experiment, linear_baseline, rmse
+from ocp_nn.solvers.augmented_lagrangian.solve import solve
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 2, (60, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocp_nn.data import DataError, Scaler, random_split, standard_splits
+from ocp_nn.learning.data import DataError, Scaler, random_split, standard_splits
 
 
 @pytest.mark.parametrize("num_samples", [2, 3, 10, 442])

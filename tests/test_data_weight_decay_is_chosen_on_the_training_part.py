@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network
-from ocp_nn.selection import AS_GOOD, _held_out_split, choose_weight_decay
+from ocp_nn.learning.selection import AS_GOOD, _held_out_split, choose_weight_decay
 
 NETWORK = Network.mlp([1, 6, 1])
 
@@ -57,7 +57,7 @@ def test_the_message_says_what_was_chosen_and_from_what(selection):
 
 
 def test_large_tables_are_sampled(monkeypatch):
-    monkeypatch.setattr("ocp_nn.selection.MAX_SAMPLES", 30)
+    monkeypatch.setattr("ocp_nn.learning.selection.MAX_SAMPLES", 30)
     selection = choose_weight_decay(NETWORK, *noisy_line(0.6), candidates=[1.0])
     assert (selection.num_train, selection.num_used, selection.num_validation) == (40, 30, 6)
     assert "6 of 30 drawn from the 40 training samples" in selection.message

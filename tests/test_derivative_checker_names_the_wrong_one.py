@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ocp_nn import Dense, Network
-from ocp_nn.derivatives import check_derivatives
-from ocp_nn.linearize import DenseStage
+from ocp_nn.network.check_derivatives import check_derivatives
+from ocp_nn.network.linear_stages import DenseStage
 
 
 def _stage() -> ca.Function:

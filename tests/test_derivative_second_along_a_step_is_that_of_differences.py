@@ -8,8 +8,8 @@ from oracles import second_derivative
 from subproblems import GENERIC, as_symbolic
 
 from ocp_nn import Dense, Network
-from ocp_nn.activations import ACTIVATIONS
-from ocp_nn.linearize import DenseStage, GenericStage, linearize_layer
+from ocp_nn.network.activations import ACTIVATIONS
+from ocp_nn.network.linear_stages import DenseStage, GenericStage, linearize_layer
 
 SHAPES = {"widening": (2, 5), "narrowing": (4, 1), "square": (3, 3)}
 LAYERS = {

@@ -10,10 +10,10 @@ import pytest
 
 import ocp_nn
 from ocp_nn import Network, Options, Trajectory
-from ocp_nn.display import html_table
-from ocp_nn.experiment import Experiment
+from ocp_nn.base.display import html_table
 from ocp_nn.forward_dp import solve as solve_subproblem
-from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.learning.experiment import Experiment
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
 
 DATA = ocp_nn.load_dataset("friedman")
 EXPERIMENT = Experiment.prepare(DATA, (20, 20))

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ocp_nn import Dense, Model, Network
-from ocp_nn.activations import ACTIVATIONS
-from ocp_nn.data import Scaler
 from ocp_nn.export import casadi_function, onnx_model, write_c, write_casadi, write_numpy, write_onnx
+from ocp_nn.learning.data import Scaler
+from ocp_nn.network.activations import ACTIVATIONS
 
 RNG = np.random.default_rng(0)
 X = 5 * RNG.standard_normal((50, 3))

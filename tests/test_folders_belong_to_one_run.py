@@ -15,8 +15,8 @@ import pytest
 
 import ocp_nn
 from ocp_nn import Network, Options, TrainingProblem
-from ocp_nn.atomic import atomic_write, remove_leftovers
-from ocp_nn.claim import claim
+from ocp_nn.base.atomic import atomic_write, remove_leftovers
+from ocp_nn.base.claim import claim
 from ocp_nn.cli import main
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -24,8 +24,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 HOLDER = """
 import sys
 from pathlib import Path
-from ocp_nn.atomic import atomic_write
-from ocp_nn.claim import claim
+from ocp_nn.base.atomic import atomic_write
+from ocp_nn.base.claim import claim
 with claim(sys.argv[1]), atomic_write(Path(sys.argv[1]) / "summary.json") as file:
     file.write(b"half of the n"); file.flush()
     print("here", flush=True)
@@ -35,7 +35,7 @@ with claim(sys.argv[1]), atomic_write(Path(sys.argv[1]) / "summary.json") as fil
 
 WRITER = """
 import sys
-from ocp_nn.atomic import atomic_write
+from ocp_nn.base.atomic import atomic_write
 with atomic_write(sys.argv[1]) as file:
     print("here", flush=True)
     sys.stdin.read()
@@ -171,8 +171,8 @@ def test_without_locks_others_are_not_kept_out_but_all_is_written(tmp_path, monk
     def refuse(_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("ocp_nn.claim.try_lock", refuse)
-    monkeypatch.setattr("ocp_nn.atomic.try_lock", refuse)
+    monkeypatch.setattr("ocp_nn.base.claim.try_lock", refuse)
+    monkeypatch.setattr("ocp_nn.base.atomic.try_lock", refuse)
     with claim(tmp_path), atomic_write(tmp_path / "file") as file:
         file.write(b"whole")
     assert "cannot be locked" in caplog.text

@@ -14,7 +14,7 @@ from subproblems import DENSE, INF, residual_block, subproblem
 
 from ocp_nn import Dense, Symbolic, forward_dp
 from ocp_nn.forward_dp import LinearTerm, Subproblem, cost
-from ocp_nn.linearize import linearize_layer
+from ocp_nn.network.linear_stages import linearize_layer
 
 SAMPLES, WIDTH = 5, 3
 LAYER, OUTPUT, BLOCK = Dense(WIDTH, WIDTH, "tanh"), Dense(WIDTH, 2, "tanh"), Symbolic(residual_block(WIDTH))

@@ -7,7 +7,7 @@ import pytest
 from subproblems import DENSE, INF, as_symbolic, changed, subproblem
 
 from ocp_nn import forward_dp
-from ocp_nn.linearize import DenseStage, GenericStage
+from ocp_nn.network.linear_stages import DenseStage, GenericStage
 
 
 @pytest.fixture(params=[*DENSE])

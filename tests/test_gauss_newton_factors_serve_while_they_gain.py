@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, TrainingProblem
-from ocp_nn import reuse as reuse_module
-from ocp_nn.curvature import reduced_hessian
-from ocp_nn.damping import Damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import minimise
-from ocp_nn.inner_problem import AugmentedLagrangian
-from ocp_nn.inner_result import InnerResult
-from ocp_nn.linearisation import Linearisation, Method
-from ocp_nn.reuse import reuse
-from ocp_nn.secant import SecantFactor
+from ocp_nn.problem.curvature import reduced_hessian
+from ocp_nn.solvers.augmented_lagrangian import reuse as reuse_module
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping
+from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
+from ocp_nn.solvers.augmented_lagrangian.inner_result import InnerResult
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian.linearisation import Linearisation, Method
+from ocp_nn.solvers.augmented_lagrangian.reuse import reuse
+from ocp_nn.solvers.augmented_lagrangian.secant import SecantFactor
 
 INF = float("inf")
 NEVER, ALWAYS = 2.0, 0.0  # values of _WORTH_REUSING, the least part of a step that a factorisation must take

@@ -15,12 +15,12 @@ from oracles import reduced_inverse
 from subproblems import DENSE, GENERIC, INF
 
 from ocp_nn import Network, TrainingProblem
-from ocp_nn.damping import Damping, first_damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import minimise
-from ocp_nn.inner_problem import AugmentedLagrangian
-from ocp_nn.linearisation import Linearisation, Method
-from ocp_nn.trial_points import gains
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping, first_damping
+from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian.linearisation import Linearisation, Method
+from ocp_nn.solvers.augmented_lagrangian.trial_points import gains
 
 NETWORKS = {name: net for name, net in (DENSE | GENERIC).items() if net.num_stages > 1}
 SMOOTH = {name: net for name, net in NETWORKS.items() if name != "relu"}

@@ -7,8 +7,8 @@ import pytest
 from subproblems import as_symbolic
 
 from ocp_nn import Dense, Network, TrainingProblem
-from ocp_nn.activations import ACTIVATIONS
-from ocp_nn.initialise import INITIALISATIONS, can_fit_states, initialise, signal_ratio
+from ocp_nn.network.activations import ACTIVATIONS
+from ocp_nn.solvers.augmented_lagrangian.initialise import INITIALISATIONS, can_fit_states, initialise, signal_ratio
 
 HIDDEN_ACTIVATIONS = [name for name in ACTIVATIONS if name != "identity"]
 SIZES = {

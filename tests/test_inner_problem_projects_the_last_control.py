@@ -10,12 +10,12 @@ import pytest
 from subproblems import INF, as_symbolic
 
 from ocp_nn import Dense, Network, TrainingProblem
-from ocp_nn import reuse as reuse_module
-from ocp_nn.damping import Damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import minimise
-from ocp_nn.inner_problem import AugmentedLagrangian
-from ocp_nn.linearisation import Method
+from ocp_nn.solvers.augmented_lagrangian import reuse as reuse_module
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping
+from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian.linearisation import Method
 
 NETWORKS = {
     "one output": Network.mlp([2, 4, 4, 1]),

@@ -10,20 +10,10 @@ import pytest
 from subproblems import DENSE, subproblem
 
 import ocp_nn
-from ocp_nn import (
-    Dataset,
-    Model,
-    Network,
-    Options,
-    Status,
-    TrainingProblem,
-    checks,
-    multiple_shooting,
-    solve,
-    solve_ipopt,
-)
-from ocp_nn.data import Scaler
-from ocp_nn.selection import choose_weight_decay
+from ocp_nn import Dataset, Model, Network, Options, Status, TrainingProblem, multiple_shooting, solve, solve_ipopt
+from ocp_nn.base import checks
+from ocp_nn.learning.data import Scaler
+from ocp_nn.learning.selection import choose_weight_decay
 
 X = np.arange(12.0).reshape(4, 3)
 Y = np.arange(4.0)[:, None]

@@ -11,16 +11,18 @@ import pytest
 from subproblems import DENSE, subproblem
 
 import ocp_nn
-from ocp_nn import Dense, IpoptOptions, Network, Options, TrainingProblem, checks, forward_dp, options
-from ocp_nn import ipopt as ipopt_module
-from ocp_nn.compare import compare
-from ocp_nn.conditioning import Grid, Settings, linearise_at, measure, run_sweep
-from ocp_nn.conditioning.advice import advise
-from ocp_nn.data import random_split, standard_splits
-from ocp_nn.experiment import Experiment
+from ocp_nn import Dense, IpoptOptions, Network, Options, TrainingProblem, forward_dp
+from ocp_nn.analysis.compare import compare
+from ocp_nn.analysis.conditioning import Grid, Settings, linearise_at, measure, run_sweep
+from ocp_nn.analysis.conditioning.advice import advise
+from ocp_nn.base import checks
 from ocp_nn.export import write_c, write_casadi
-from ocp_nn.initialise import initialise
-from ocp_nn.selection import choose_weight_decay
+from ocp_nn.learning.data import random_split, standard_splits
+from ocp_nn.learning.experiment import Experiment
+from ocp_nn.learning.selection import choose_weight_decay
+from ocp_nn.solvers.augmented_lagrangian import options
+from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
+from ocp_nn.solvers.nlp import ipopt as ipopt_module
 
 NAN, INF = float("nan"), float("inf")
 X = np.linspace(-1, 1, 8)[:, None]

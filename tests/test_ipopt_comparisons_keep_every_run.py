@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, TrainingProblem, certify
-from ocp_nn import compare as compare_module
-from ocp_nn.compare import METHODS, compare
+from ocp_nn.analysis import compare as compare_module
+from ocp_nn.analysis.compare import METHODS, compare
 from ocp_nn.report.comparison import comparison_figure
 
 

@@ -21,7 +21,7 @@ from ocp_nn import (
     solve_nlp,
     transcribe,
 )
-from ocp_nn.lagrangian import LagrangianHessian
+from ocp_nn.solvers.nlp.hessian import LagrangianHessian
 
 NODES = {"single": (), "partial": (2,), "multiple": (1, 2)}
 
@@ -216,7 +216,7 @@ def test_it_prints_nothing(problem, capfd) -> None:
 
 @pytest.mark.parametrize("where", ["hessian", "iteration"])
 def test_ctrl_c_is_raised_again(problem, monkeypatch, where) -> None:
-    from ocp_nn import ipopt
+    from ocp_nn.solvers.nlp import ipopt
 
     calls = []
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Status, TrainingProblem, certify, multiple_shooting, single_shooting, solve_ipopt
-from ocp_nn.nlp_solvers import SOLVERS, solve_nlp
+from ocp_nn.solvers.nlp.plugins import SOLVERS, solve_nlp
 
 
 @pytest.fixture(scope="module")

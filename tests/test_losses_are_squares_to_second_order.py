@@ -6,7 +6,7 @@ import casadi as ca
 import numpy as np
 import pytest
 
-from ocp_nn.losses import Custom, Huber, Logistic, Poisson, Softmax, Squared, loss_named
+from ocp_nn.problem.losses import Custom, Huber, Logistic, Poisson, Softmax, Squared, loss_named
 
 RNG = np.random.default_rng(0)
 

@@ -12,9 +12,9 @@ import pytest
 import ocp_nn
 from ocp_nn import Dataset, ExtrapolationWarning, Model, Network, TrainingProblem
 from ocp_nn.cli import main
-from ocp_nn.data import Scaler
-from ocp_nn.experiment import Experiment
 from ocp_nn.export import onnx_model, write_c, write_casadi, write_numpy, write_onnx
+from ocp_nn.learning.data import Scaler
+from ocp_nn.learning.experiment import Experiment
 
 NETWORK = Network.mlp([2, 3, 1])
 RANGE = np.array([[0.0, -1.0], [10.0, 1.0]])

@@ -6,7 +6,7 @@ import casadi as ca
 import numpy as np
 import pytest
 
-from ocp_nn.activations import ACTIVATIONS, activation
+from ocp_nn.network.activations import ACTIVATIONS, activation
 
 POINTS = np.concatenate(
     [np.linspace(-6, 6, 97), [0.0, -0.0, 1e-300, -1e-300, 30, -30, 700, -700, 800, -800, 1e8, -1e8]]

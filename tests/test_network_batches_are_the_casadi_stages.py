@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ocp_nn import Dense, Network, Symbolic, TrainingProblem
-from ocp_nn.activations import ACTIVATIONS
+from ocp_nn.network.activations import ACTIVATIONS
 
 
 def oscillator() -> ca.Function:

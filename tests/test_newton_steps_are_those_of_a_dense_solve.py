@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, TrainingProblem
-from ocp_nn import linearisation as linearisation_module
-from ocp_nn.curvature import hessian_product, reduced_hessian
-from ocp_nn.damping import Damping
 from ocp_nn.forward_dp import prepare
-from ocp_nn.gauss_newton import minimise
-from ocp_nn.inner_problem import AugmentedLagrangian
-from ocp_nn.linearisation import Method
-from ocp_nn.newton import refine_step
+from ocp_nn.problem.curvature import hessian_product, reduced_hessian
+from ocp_nn.solvers.augmented_lagrangian import linearisation as linearisation_module
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping
+from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian.linearisation import Method
+from ocp_nn.solvers.augmented_lagrangian.newton import refine_step
 
 SPECTRA = {"convex": (0.1, 20.0), "indefinite": (-5.0, 20.0), "concave": (-9.0, -1.0)}
 DAMPING = 0.3

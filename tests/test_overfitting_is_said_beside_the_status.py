@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, OverfittingWarning, TrainingProblem
+from ocp_nn.analysis.conditioning.point import linearise_at
 from ocp_nn.cli import main
-from ocp_nn.conditioning.point import linearise_at
-from ocp_nn.overfitting import effective_parameters, held_out_note, interpolation_note
+from ocp_nn.learning.overfitting import effective_parameters, held_out_note, interpolation_note
 
 RNG = np.random.default_rng(0)
 SIZES = {"more weights than numbers": (25, [2, 12, 1]), "fewer": (1100, [2, 3, 1]), "two outputs": (20, [2, 4, 4, 2])}
@@ -47,7 +47,7 @@ def test_without_weight_decay_they_are_the_rank():
 
 
 def test_where_they_are_too_expensive_the_weights_are_counted(monkeypatch):
-    monkeypatch.setattr("ocp_nn.overfitting.LARGEST", 10)
+    monkeypatch.setattr("ocp_nn.learning.overfitting.LARGEST", 10)
     for weight_decay, words in ((0.0, "The 25 training targets decide 25 of 49 weights"), (1e-9, "")):
         training = problem(25, [2, 12, 1], weight_decay)
         controls = training.network.init_controls(0)
@@ -104,7 +104,7 @@ def test_test_samples_far_outside_are_told(tmp_path, capsys):
 
 
 def _test_rows(num_samples):
-    from ocp_nn.data import random_split
+    from ocp_nn.learning.data import random_split
 
     return random_split(num_samples, 0.1, 0).test
 

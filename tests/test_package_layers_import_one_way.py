@@ -21,56 +21,63 @@ MODULES = {
 }
 
 
-def imports_at_load(name: str) -> set[str]:
-    """Modules of this package that ``name`` imports when it is loaded (not those imported inside functions)."""
+def imports(name: str) -> set[str]:
+    """Modules of this package that ``name`` imports, also inside functions and for type checkers only."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
-            base = f"{base}.{node.module}" if node.module else base
-            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+        if isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+                base = f"{above}.{node.module}" if node.module else above
+            if base in MODULES:
+                found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base for a in node.names}
     return found - {name}
 
 
-def layer(name: str) -> str:
-    """The module or sub-package directly below ocp_nn."""
-    return ".".join(name.split(".")[:2])
+def room(name: str) -> str:
+    """The package directly below ocp_nn; its own face and the program's entry are a room each."""
+    return name.split(".")[1] if "." in name else "ocp_nn"
 
 
-def test_no_cycles():
-    graph = {name: imports_at_load(name) - {"ocp_nn"} for name in MODULES}
-    # the sub-packages' own __init__ gather names from their modules: look at them as one node each
-    layers: dict[str, set[str]] = {}
-    for name, targets in graph.items():
-        layers.setdefault(layer(name), set()).update({layer(t) for t in targets} - {layer(name)})
-    layers.pop("ocp_nn")
-    while free := [name for name, targets in layers.items() if not targets & layers.keys()]:
+# What each room may import, beside itself.
+ROOMS = {
+    "base": set(),
+    "network": {"base"},
+    "problem": {"base", "network"},
+    "forward_dp": {"base", "network"},
+    "solvers": {"base", "network", "problem", "forward_dp"},
+    "learning": {"base", "network", "problem", "forward_dp", "solvers"},
+    "analysis": {"base", "network", "problem", "forward_dp", "solvers", "learning"},
+    "export": {"base", "network"},
+}
+ROOMS["report"] = {*ROOMS} - {"export"}
+ROOMS["cli"] = {*ROOMS, "report"}
+
+
+def test_every_module_stands_in_a_room():
+    assert {room(name) for name in MODULES} == {*ROOMS, "ocp_nn", "__main__"}
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if room(n) in ROOMS])
+def test_rooms_import_one_way(name):
+    assert {room(target) for target in imports(name)} - {room(name)} <= ROOMS[room(name)]
+
+
+def test_no_module_imports_itself_by_a_detour():
+    """The faces of packages gather names from their modules, which import from modules, not from faces."""
+    graph = {name: imports(name) for name in MODULES if name != "ocp_nn"}
+    while free := [name for name, targets in graph.items() if not targets & graph.keys()]:
         for name in free:
-            del layers[name]
-    assert not layers, f"import cycle among {layers}"
+            del graph[name]
+    assert not graph, f"import cycle among {sorted(graph)}"
 
 
-OUTER = {"ocp_nn.cli", "ocp_nn.report", "ocp_nn.__main__"}
-
-
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) not in OUTER | {"ocp_nn"}])
-def test_the_library_knows_no_reports(name):
-    assert not {layer(t) for t in imports_at_load(name)} & OUTER
-
-
-def test_data_stand_alone():
-    inside = {layer(t) for name in MODULES if layer(name) == "ocp_nn.data" for t in imports_at_load(name)}
-    assert inside <= {"ocp_nn.data", "ocp_nn.checks", "ocp_nn.display"}
-
-
-@pytest.mark.parametrize("name", ["ocp_nn.checks", "ocp_nn.display"])
-def test_checks_and_displays_are_at_the_bottom(name):
-    assert not imports_at_load(name)
-
-
-@pytest.mark.parametrize("name", [n for n in MODULES if layer(n) != "ocp_nn.cli"])
+@pytest.mark.parametrize("name", [n for n in MODULES if room(n) != "cli"])
 def test_only_the_command_line_prints(name):
     calls = [n.func for n in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(n, ast.Call)]
     assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]

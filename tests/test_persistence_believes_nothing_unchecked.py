@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 import ocp_nn
-from ocp_nn import Dense, LoadError, Network, Options, TrainingProblem, solve, unpacking
+from ocp_nn import Dense, LoadError, Network, Options, TrainingProblem, solve
+from ocp_nn.solvers.augmented_lagrangian import unpacking
 
 EARLIER = Path(__file__).parent / "data"
 RNG = np.random.default_rng(0)

@@ -24,13 +24,13 @@ from ocp_nn import (
     Status,
     TrainingProblem,
     multiple_shooting,
-    persistence,
     solve,
     solve_ipopt,
 )
-from ocp_nn.damping import Damping
-from ocp_nn.data import Scaler
-from ocp_nn.solver_state import Finish, SolverState
+from ocp_nn.learning.data import Scaler
+from ocp_nn.solvers.augmented_lagrangian import files as persistence
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping
+from ocp_nn.solvers.augmented_lagrangian.state import Finish
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (37, 2))
@@ -105,12 +105,18 @@ def test_a_file_without_state_holds_no_data(result, tmp_path):
 def test_every_number_of_the_solver_state_comes_back(result, tmp_path):
     """Also of fields that do not exist yet: each is set to what it is not by default."""
     odd = {bool: lambda v: not v, int: lambda v: v + 7, float: lambda v: 0.123}
-    names = [f.name for f in fields(SolverState) if type(getattr(result.state, f.name)) in odd]
-    changed = {name: odd[type(value)](value) for name in names for value in [getattr(result.state, name)]}
-    assert len(changed) >= 8
-    replace(result, state=replace(result.state, **changed)).save(tmp_path / "state.npz")
+
+    def changes(part):
+        values = {f.name: getattr(part, f.name) for f in fields(part)}
+        return {name: odd[type(value)](value) for name, value in values.items() if type(value) in odd}
+
+    of_state, of_schedule = changes(result.state), changes(result.state.schedule)
+    assert len(of_state) + len(of_schedule) >= 9
+    changed = replace(result.state, schedule=replace(result.state.schedule, **of_schedule), **of_state)
+    replace(result, state=changed).save(tmp_path / "state.npz")
     copy = ocp_nn.load(tmp_path / "state.npz").state
-    assert {name: getattr(copy, name) for name in names} == changed
+    assert {name: getattr(copy, name) for name in of_state} == of_state
+    assert {name: getattr(copy.schedule, name) for name in of_schedule} == of_schedule
     for name in ("counts", "penalty", "violation", "damping"):
         assert getattr(copy, name) == getattr(result.state, name)
 
@@ -126,8 +132,10 @@ def test_every_number_of_the_solver_state_comes_back(result, tmp_path):
     ids=["before", "fresh", "second order exhausted", "infinite gain"],
 )
 def test_the_finish_comes_back(result, finish, tmp_path):
-    replace(result, state=replace(result.state, finish=finish)).save(tmp_path / "finish.npz")
-    assert ocp_nn.load(tmp_path / "finish.npz").state.finish == finish
+    replace(result, state=replace(result.state, schedule=replace(result.state.schedule, finish=finish))).save(
+        tmp_path / "finish.npz"
+    )
+    assert ocp_nn.load(tmp_path / "finish.npz").state.schedule.finish == finish
 
 
 def test_results_of_ipopt_are_saved_with_their_trajectory(tmp_path):

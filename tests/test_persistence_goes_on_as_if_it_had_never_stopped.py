@@ -13,7 +13,7 @@ import pytest
 
 import ocp_nn
 from ocp_nn import Dense, Network, Options, Status, TrainingProblem, solve
-from ocp_nn.augmented_lagrangian import init, step, terminate
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step, terminate
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (40, 1))
@@ -60,7 +60,7 @@ def finishes(name, settings):
     found = []
     while terminate(problem(name), state, options) is None:
         state = step(problem(name), state, options)
-        found.append(state.finish)
+        found.append(state.schedule.finish)
     return found
 
 
@@ -84,7 +84,7 @@ def bits(result):
     arrays = [*result.trajectory.controls, *result.trajectory.states, *result.trajectory.multipliers]
     arrays += [*point.controls, *point.states, *result.state.multipliers, *result.state.best.controls]
     rows = [replace(record, seconds=0.0) for record in result.history]
-    steering = result.state.damping, result.state.finish, result.state.penalty, result.state.settled
+    steering = result.state.damping, result.state.schedule.finish, result.state.penalty, result.state.schedule.settled
     numbers = result.status, result.counts, result.objective, result.stationarity
     return [a.tobytes() for a in arrays], rows, steering, numbers
 

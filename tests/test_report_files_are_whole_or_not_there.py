@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+from ocp_nn.problem.result import Record
 from ocp_nn.report import atomic_write, write_history, write_json
-from ocp_nn.result import Record
 
 RECORD = Record(
     iteration=0, phase="inner", objective=1 / 3, rollout_objective=None, max_defect=1e-9, stationarity=0.1,

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from ocp_nn.problem.result import Record
 from ocp_nn.report import LiveHistory, history_header, history_row
-from ocp_nn.result import Record
 
 
 def record(iteration: int, phase: str = "augmented Lagrangian") -> Record:

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ocp_nn import Network, Options, TrainingProblem, solve
-from ocp_nn.initialise import initialise
+from ocp_nn.problem.result import Record
 from ocp_nn.report import (
     convergence_figure,
     environment,
@@ -33,7 +33,7 @@ from ocp_nn.report import (
     shape_text,
     with_start,
 )
-from ocp_nn.result import Record
+from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
 
 
 def record(iteration: int, **change) -> Record:

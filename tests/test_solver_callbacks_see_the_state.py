@@ -7,7 +7,7 @@ from dataclasses import astuple
 import numpy as np
 
 from ocp_nn import Iterate, Network, Options, Record, TrainingProblem, solve
-from ocp_nn.augmented_lagrangian import init, step
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step
 
 
 def problem_of() -> TrainingProblem:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, TrainingProblem
-from ocp_nn import outer_updates as updates
-from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.damping import Damping
-from ocp_nn.inner_result import InnerResult
-from ocp_nn.solver_state import Finish
+from ocp_nn.solvers.augmented_lagrangian import finish as policy
+from ocp_nn.solvers.augmented_lagrangian.damping import Damping
+from ocp_nn.solvers.augmented_lagrangian.inner_accuracy import inner_method, inner_steps
+from ocp_nn.solvers.augmented_lagrangian.inner_result import InnerResult
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step, terminate
+from ocp_nn.solvers.augmented_lagrangian.state import Finish
 
 START = Finish((Damping(1.0), Damping(2.0)))
 INF = float("inf")
@@ -88,7 +89,7 @@ def finishing():
     found = []
     while terminate(problem, state, OPTIONS) is None:
         state = step(problem, state, OPTIONS)
-        if state.finish is not None:
+        if state.schedule.finish is not None:
             found.append(state)
     return found
 
@@ -96,10 +97,10 @@ def finishing():
 def test_the_steps_taken_are_those_that_were_preferred(finishing):
     kinds = set()
     for before, after in pairwise(finishing):
-        second_order = before.finish.prefers_second_order
+        second_order = before.schedule.finish.prefers_second_order
         kinds.add(second_order)
         worked = {name: after.counts[name] - before.counts[name] for name in after.counts}
-        assert after.finish.second_order is second_order
+        assert after.schedule.finish.second_order is second_order
         assert after.phase == ("second order" if second_order else "single shooting")
         assert worked["newton" if second_order else "gauss_newton"] <= 2
         assert worked["gauss_newton" if second_order else "newton"] == 0
@@ -112,12 +113,12 @@ def test_gains_are_relative_decreases_for_the_work(finishing):
     for before, after in pairwise(finishing):
         worked = {name: after.counts[name] - before.counts[name] for name in after.counts}
         work = worked["least_squares"] + 0.25 * worked["hessian_products"]
-        second_order = before.finish.prefers_second_order
+        second_order = before.schedule.finish.prefers_second_order
         if worked["newton"] + worked["gauss_newton"]:
             gain = (before.rollout_objective - after.rollout_objective) / (work * after.rollout_objective)
-            assert after.finish.gains[second_order] == pytest.approx(gain, rel=1e-12, abs=1e-15)
-        assert after.finish.gains[not second_order] == before.finish.gains[not second_order]
-        assert after.finish.damping[not second_order] == before.finish.damping[not second_order]
+            assert after.schedule.finish.gains[second_order] == pytest.approx(gain, rel=1e-12, abs=1e-15)
+        assert after.schedule.finish.gains[not second_order] == before.schedule.finish.gains[not second_order]
+        assert after.schedule.finish.damping[not second_order] == before.schedule.finish.damping[not second_order]
 
 
 def test_every_point_of_the_finish_is_a_rollout_with_a_projected_last_control(finishing):
@@ -136,8 +137,11 @@ def test_the_objective_only_falls(finishing):
 
 def next_finish(finish, inner, objective=1.0):
     problem = sine()
-    state = replace(init(problem), finish=finish, rollout_objective=2.0)
-    return updates.next_finish(state, inner, inner.damping, objective)
+    return policy.next_finish(in_finish(init(problem), finish, rollout_objective=2.0), inner, objective)
+
+
+def in_finish(state, finish, **others):
+    return replace(state, schedule=replace(state.schedule, finish=finish), **others)
 
 
 def inner_result(**numbers):
@@ -158,9 +162,9 @@ def test_a_perfect_fit_gains_nothing_more():
 
 def test_before_the_finish_steps_are_gauss_newton():
     state = init(sine())
-    assert state.finish is None
-    assert not updates.inner_method(state, OPTIONS).second_order
-    preferring = replace(state, finish=replace(START, gains=(0.0, 1.0)))
-    assert updates.inner_method(preferring, OPTIONS).second_order
-    assert updates.inner_steps(state, OPTIONS) == OPTIONS.max_inner
-    assert updates.inner_steps(preferring, OPTIONS) == updates.inner_steps(replace(state, finish=START), OPTIONS) == 2
+    assert state.schedule.finish is None
+    assert not inner_method(state, OPTIONS).second_order
+    preferring = in_finish(state, replace(START, gains=(0.0, 1.0)))
+    assert inner_method(preferring, OPTIONS).second_order
+    assert inner_steps(state, OPTIONS) == OPTIONS.max_inner
+    assert inner_steps(preferring, OPTIONS) == inner_steps(in_finish(state, START), OPTIONS) == 2

@@ -14,7 +14,7 @@ import pytest
 import ocp_nn
 from ocp_nn import Dense, Network, Options, Status, TrainingProblem, solve
 from ocp_nn.cli import main
-from ocp_nn.straight_line import StraightLine
+from ocp_nn.problem.straight_line import StraightLine
 
 
 def third_of_sin2x():
@@ -109,7 +109,7 @@ def test_a_linear_truth_causes_no_restart(network, noise):
 def test_diabetes_patients_cause_no_restart():
     """A network is no better than linear regression there, and the default says that."""
     data = ocp_nn.load_dataset("diabetes")
-    problem = ocp_nn.experiment.Experiment.prepare(data).problem(30.0)
+    problem = ocp_nn.learning.experiment.Experiment.prepare(data).problem(30.0)
     result = solve(problem)
     assert result.counts["restarts"] == 0
     assert "nor do random features" in result.notes[0]
@@ -220,7 +220,7 @@ def test_notes_come_back_from_a_file_and_are_not_asked_of_older_ones(tmp_path):
     del arrays["meta_sha256"], meta["digests"], meta["result"]["notes"], meta["state"]["fresh"]
     np.savez(tmp_path / "old.npz", meta=np.array(json.dumps(meta)), **arrays)
     old = ocp_nn.load(tmp_path / "old.npz")
-    assert old.notes == () and not old.state.fresh
+    assert old.notes == () and not old.state.schedule.fresh
 
 
 def test_a_solve_goes_on_from_a_file_after_a_restart_with_new_weights(tmp_path):
@@ -230,7 +230,7 @@ def test_a_solve_goes_on_from_a_file_after_a_restart_with_new_weights(tmp_path):
     hard = [record.penalty == np.inf for record in whole.history]
     first = next(k for k in range(1, len(hard)) if hard[k - 1] and not hard[k])
     part = solve(problem, options=Options(max_outer=first + 1))
-    assert part.counts["restarts"] == 1 and part.state.fresh and part.state.finish is None
+    assert part.counts["restarts"] == 1 and part.state.schedule.fresh and part.state.schedule.finish is None
     part.save(tmp_path / "part.npz")
     on = solve(problem, ocp_nn.load(tmp_path / "part.npz"))
     assert on.counts == whole.counts

@@ -10,12 +10,13 @@ import pytest
 from oracles import reduced_inverse
 
 from ocp_nn import Network, Options, Status, TrainingProblem, solve
-from ocp_nn import linearisation as linearisation_module
-from ocp_nn.augmented_lagrangian import init, step
 from ocp_nn.forward_dp import FORMS, TooLargeError, prepare
-from ocp_nn.globalisations import GLOBALISATIONS
-from ocp_nn.initialise import INITIALISATIONS, initialise
-from ocp_nn.inner_problem import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian import linearisation as linearisation_module
+from ocp_nn.solvers.augmented_lagrangian.globalisations import GLOBALISATIONS
+from ocp_nn.solvers.augmented_lagrangian.initialise import INITIALISATIONS, initialise
+from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step
+from ocp_nn.solvers.augmented_lagrangian.sample_start import begin
 
 INF = float("inf")
 
@@ -271,7 +272,7 @@ def test_sample_start():
     """4000 samples for 33 controls are many; from 1000 of them the start is near the end already."""
     problem = sine(samples=4000)
     assert problem.num_samples == 4 * max(1000, 2 * problem.network.num_controls)
-    sampled, plain = (init(problem, options=Options(sample_start=value)) for value in (True, False))
+    sampled, plain = (begin(problem, options=Options(sample_start=value)) for value in (True, False))
     assert sampled.counts["sample_steps"] > 0 == plain.counts["sample_steps"]
     np.testing.assert_array_equal(
         np.concatenate(plain.best.controls), np.concatenate(initialise(problem, "auto", Options().seed))
@@ -286,7 +287,7 @@ def test_there_is_no_sample_start_for_fewer_samples_or_from_given_controls():
     few, many = sine(samples=3999), sine(samples=4000)
     controls = initialise(many, "auto", 0)
     for problem, initial in ((few, None), (many, controls), (many, many.rollout(controls))):
-        state = init(problem, initial)
+        state = begin(problem, initial)
         assert state.counts["sample_steps"] == 0
         np.testing.assert_array_equal(np.concatenate(state.best.controls), np.concatenate(controls))
 

@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from ocp_nn import Network, Options, Status, TrainingProblem, Trajectory, solve
-from ocp_nn.augmented_lagrangian import init, step, terminate
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step, terminate
 
 INF = float("inf")
 SHOOTING = ("multiple", "single")
@@ -312,7 +312,7 @@ def test_another_seed_gives_another_start():
 
 def test_the_number_of_blas_threads_changes_rounding_alone(monkeypatch):
     """Matrices large enough for BLAS to use its threads, and a solver that does not limit them."""
-    monkeypatch.setattr("ocp_nn.blas._ONE_THREAD_SIZE", 0)
+    monkeypatch.setattr("ocp_nn.problem.blas._ONE_THREAD_SIZE", 0)
     rng = rng_of()
     x = rng.uniform(-2, 2, (100, 2))
     problem = TrainingProblem(Network.mlp([2, 20, 20, 1]), x, np.sin(x.sum(axis=1)), 1.0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocp_nn import Network, Options, Status, TrainingProblem, augmented_lagrangian, solve
-from ocp_nn.augmented_lagrangian import init, step
-from ocp_nn.initialise import initialise
-from ocp_nn.outer_updates import rollout_objective, sample_of, sample_options
+from ocp_nn import Network, Options, Status, TrainingProblem, solve
+from ocp_nn.solvers.augmented_lagrangian import sample_start
+from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import step
+from ocp_nn.solvers.augmented_lagrangian.rollouts import rollout_objective
+from ocp_nn.solvers.augmented_lagrangian.sample_start import begin, sample_of, sample_options
 
 
 def problem_of(samples, sizes=(2, 3, 1), weight_decay=0.5):
@@ -77,7 +79,7 @@ def test_it_never_makes_the_start_worse():
     inside = {row.tobytes() for row in sample_of(problem, Options()).x}
     targets = np.array([100.0 if row.tobytes() in inside else 0.0 for row in problem.x])
     misleading = TrainingProblem(problem.network, problem.x, targets, 1e-3)
-    sampled, plain = (init(misleading, options=Options(sample_start=value)) for value in (True, False))
+    sampled, plain = (begin(misleading, options=Options(sample_start=value)) for value in (True, False))
     assert sampled.counts["sample_steps"] > 0
     assert sampled.best.objective == plain.best.objective
     np.testing.assert_array_equal(np.concatenate(sampled.best.controls), np.concatenate(plain.best.controls))
@@ -87,7 +89,7 @@ def test_ctrl_c_on_it_ends_the_solve_with_what_there_is(monkeypatch):
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(augmented_lagrangian, "step", interrupted)  # of the loop on the sample
+    monkeypatch.setattr(sample_start, "step", interrupted)  # of the loop on the sample
     try:
         result = solve(problem_of(4000), options=Options(max_outer=1))
     except KeyboardInterrupt:
@@ -96,12 +98,12 @@ def test_ctrl_c_on_it_ends_the_solve_with_what_there_is(monkeypatch):
 
 
 def test_no_step_on_it_begins_after_the_deadline():
-    assert init(problem_of(4000), deadline=0.0).counts["sample_steps"] == 0
+    assert begin(problem_of(4000), deadline=0.0).counts["sample_steps"] == 0
 
 
 def test_its_steps_and_those_of_the_loop_are_observed():
     problem, seen = problem_of(4000), []
-    state = init(problem, observe=seen.append)
+    state = begin(problem, observe=seen.append)
     assert 0 < len(seen) <= state.counts["sample_steps"]  # least-squares problems, rejected ones included
     assert rollout_objective(problem, seen[-1]) < 0.5 * rollout_objective(problem, initialise(problem))
     before = len(seen)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ocp_nn import Network, Options, Status, TrainingProblem, Trajectory, solve
-from ocp_nn.augmented_lagrangian import init, step, terminate
-from ocp_nn.blas import limited_blas
-from ocp_nn.initialise import fit_states
+from ocp_nn.problem.blas import limited_blas
+from ocp_nn.solvers.augmented_lagrangian.initialise import fit_states
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step, terminate
 
 TARGET = 0.01
 

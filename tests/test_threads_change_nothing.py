@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import ocp_nn
-from ocp_nn import Dense, IpoptOptions, Network, Options, Symbolic, TrainingProblem, batch
+from ocp_nn import Dense, IpoptOptions, Network, Options, Symbolic, TrainingProblem
+from ocp_nn.network.network import batch
 
 THREADS = 4
 RNG = np.random.default_rng(0)

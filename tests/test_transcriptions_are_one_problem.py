@@ -18,7 +18,7 @@ from ocp_nn import (
     solve_ipopt,
     transcribe,
 )
-from ocp_nn.lagrangian import LagrangianHessian
+from ocp_nn.solvers.nlp.hessian import LagrangianHessian
 
 
 def _cubic_stage(n_in: int, n_out: int) -> ca.Function:

@@ -17,10 +17,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
+from ocp_nn.conditioning import measure, measure_layers, run_trial
 
 import ocp_nn
 from ocp_nn import Scaler, initialise
-from ocp_nn.conditioning import measure, measure_layers, run_trial
 from ocp_nn.report import BLACK, BLUE, GREEN, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "figure.constrained_layout.use": True})

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__, program
+from .. import __version__
+from ..base import program
 from . import compare, conditioning, datasets, doctor, export, fit, predict
 
 __all__ = ["main"]

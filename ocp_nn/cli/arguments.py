@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import checks
-from ..checks import Kind
-from ..data import Dataset, load_dataset
-from ..experiment import Experiment
-from ..selection import Selection, choose_weight_decay
+from ..base import checks
+from ..base.checks import Kind
+from ..learning.data import Dataset, load_dataset
+from ..learning.experiment import Experiment
+from ..learning.selection import Selection, choose_weight_decay
 
 __all__ = [
     "add_column_arguments",

@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from ..claim import claim
-from ..compare import DEFAULT_METHODS, METHODS, OURS, Comparison, Row, compare
-from ..data import Dataset
+from ..analysis.compare import DEFAULT_METHODS, METHODS, OURS, Comparison, Row, compare
+from ..base.claim import claim
+from ..learning.data import Dataset
 from ..report import environment_line, format_number, format_table, problem_line, write_figure
 from .arguments import (
     add_problem_arguments,

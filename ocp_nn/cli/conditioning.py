@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
-from ..activations import ACTIVATIONS
-from ..initialise import INITIALISATIONS
+from ..base import checks
+from ..network.activations import ACTIVATIONS
+from ..solvers.augmented_lagrangian.initialise import INITIALISATIONS
 from .arguments import (
     add_column_arguments,
     fold,
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> int:
-    from ..conditioning import Grid, Settings, run_sweep
+    from ..analysis.conditioning import Grid, Settings, run_sweep
 
     grid = Grid(
         depths=args.depths,
@@ -127,10 +127,10 @@ def _sweep(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> i
 
 def _report(folder: Path, say: Callable[[str], None]) -> None:
     """Table, correlations, verdict and figures, from the CSV files alone."""
-    from ..conditioning.correlations import correlations
-    from ..conditioning.figures import FIGURES
-    from ..conditioning.findings import verdict
-    from ..conditioning.groups import load_sweep
+    from ..analysis.conditioning.correlations import correlations
+    from ..analysis.conditioning.figures import FIGURES
+    from ..analysis.conditioning.findings import verdict
+    from ..analysis.conditioning.groups import load_sweep
     from ..report import format_table, write_figure
 
     sweep = load_sweep(folder)
@@ -150,7 +150,7 @@ def _report(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def _group_table(sweep: Any) -> str:
-    from ..conditioning.groups import groups
+    from ..analysis.conditioning.groups import groups
     from ..report import format_table
 
     methods = sweep.methods
@@ -195,10 +195,10 @@ _SHORT = {
 
 
 def _advise(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> None:
-    from ..conditioning.advice import advise
-    from ..conditioning.sweep import sample_data
-    from ..network import Network
-    from ..problem import TrainingProblem
+    from ..analysis.conditioning.advice import advise
+    from ..analysis.conditioning.sweep import sample_data
+    from ..network.network import Network
+    from ..problem.optimal_control import TrainingProblem
 
     x, y = sample_data(data, data.num_samples)
     network = Network.mlp([x.shape[1], *args.hidden, y.shape[1]], args.activation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..data import describe_builtin
+from ..learning.data import describe_builtin
 from ..report import format_table
 from .arguments import fold, print_line, table_width
 

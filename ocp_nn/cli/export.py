@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..export import write_c, write_casadi, write_numpy, write_onnx
-from ..model import Model
+from ..network.model import Model
 from .arguments import path
 from .model_file import load_model
 

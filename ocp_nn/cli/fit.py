@@ -7,19 +7,19 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from ..claim import claim
-from ..data import Dataset
-from ..experiment import Experiment, linear_baseline
-from ..initialise import initialise
-from ..options import Options
-from ..problem import TrainingProblem
-from ..reference import cold_start, confirm
+from ..base.claim import claim
+from ..learning.data import Dataset
+from ..learning.experiment import Experiment, linear_baseline
+from ..learning.selection import Selection
+from ..problem.optimal_control import TrainingProblem
+from ..problem.result import Result, Status
 from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
 from ..report.phases import WHY_ELIMINATED, phase_line
 from ..report.summary import Fit
-from ..result import Result, Status
-from ..selection import Selection
-from ..solver import solve
+from ..solvers.augmented_lagrangian.initialise import initialise
+from ..solvers.augmented_lagrangian.options import Options
+from ..solvers.augmented_lagrangian.solve import solve
+from ..solvers.nlp.reference import cold_start, confirm
 from .arguments import (
     add_problem_arguments,
     load_data,

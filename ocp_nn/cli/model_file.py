@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..model import Model
-from ..persistence import load
+from ..network.model import Model
+from ..solvers.augmented_lagrangian.files import load
 
 __all__ = ["MODEL_FILE", "load_model"]
 

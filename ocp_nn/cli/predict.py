@@ -9,10 +9,10 @@ import sys
 import warnings
 from typing import Any
 
-from ..atomic import atomic_write
-from ..data.files import read_columns
-from ..experiment import rmse
-from ..model import ExtrapolationWarning, Model
+from ..base.atomic import atomic_write
+from ..learning.data.files import read_columns
+from ..learning.experiment import rmse
+from ..network.model import ExtrapolationWarning, Model
 from .arguments import path
 from .model_file import load_model
 

@@ -10,12 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..activations import ACTIVATIONS
-from ..data import BUILTIN
-from ..persistence import load
-from ..report import write_json
-from ..result import Result
-from ..schema import (
+from ..base.schema import (
     AMOUNT,
     COUNT,
     NUMBER,
@@ -29,9 +24,14 @@ from ..schema import (
     one_of,
     or_none,
     shown,
-)  # fmt: skip
-from ..selection import Selection
-from ..solver_state import SolverState
+)
+from ..learning.data import BUILTIN
+from ..learning.selection import Selection
+from ..network.activations import ACTIVATIONS
+from ..problem.result import Result
+from ..report import write_json
+from ..solvers.augmented_lagrangian.files import load
+from ..solvers.augmented_lagrangian.state import SolverState
 
 __all__ = ["CHECKPOINT_FILE", "earlier_result", "earlier_run", "write_run"]
 

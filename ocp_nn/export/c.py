@@ -14,8 +14,8 @@ from pathlib import Path
 
 import casadi as ca
 
-from ..atomic import atomic_write
-from ..model import Model
+from ..base.atomic import atomic_write
+from ..network.model import Model
 from .casadi_function import casadi_function
 
 __all__ = ["write_c"]

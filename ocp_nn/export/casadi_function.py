@@ -19,10 +19,10 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checks
-from ..atomic import atomic_write
-from ..model import Model
-from ..network import Dense, Layer
+from ..base import checks
+from ..base.atomic import atomic_write
+from ..network.model import Model
+from ..network.network import Dense, Layer
 from .names import NAME
 
 __all__ = ["casadi_function", "write_casadi"]

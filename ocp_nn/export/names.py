@@ -7,7 +7,7 @@ from typing import Any
 
 import casadi as ca
 
-from ..checks import Kind
+from ..base.checks import Kind
 
 __all__ = ["NAME"]
 

@@ -11,9 +11,9 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import atomic_write
-from ..model import Model
-from ..network import Dense
+from ..base.atomic import atomic_write
+from ..network.model import Model
+from ..network.network import Dense
 
 __all__ = ["write_numpy"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import atomic_write
-from ..model import Model
-from ..network import Dense
+from ..base.atomic import atomic_write
+from ..network.model import Model
+from ..network.network import Dense
 
 __all__ = ["onnx_model", "write_onnx"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..linearize import STRIP, DenseStage
+from ..network.linear_stages import STRIP, DenseStage
 from .subproblem import Subproblem
 
 __all__ = ["Cost", "chunk_size", "factor_share", "predict_cost"]

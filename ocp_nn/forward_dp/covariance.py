@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from ..linearize import LinearStage
+from ..network.linear_stages import LinearStage
 from .condensed import Condensed
 from .dual import DualFactor
 from .subproblem import Subproblem

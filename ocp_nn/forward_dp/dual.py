@@ -8,7 +8,8 @@ the covariance of the outputs when controls have variance 1/(rho + mu) and state
 term and a block a stage, sum_k (Psi_k B_k)(Psi_k B_k)' is the empirical neural tangent kernel.  For a dense stage and
 each pair of outputs it is the entrywise product (Xt_k Xt_k') o (E_k E_k') of two small Gram matrices, Xt = [x, 1] and
 E = Psi diag(phi'), so the sensitivities in the controls are never formed
-(:meth:`ocp_nn.linearize.DenseStage.add_output_gram`).  A block that several stages share needs its rows written out.
+(:meth:`ocp_nn.network.linear_stages.DenseStage.add_output_gram`).  A block that several stages share needs its rows
+written out.
 
 The code factors T = ridge S with ridge the smallest rho_b + mu: the kernel is kept as it is, and no quantity is divided
 by a tiny rho + mu before the factorisation.
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from ..linearize import add_gram
+from ..network.linear_stages import add_gram
 from .condensed import Condensed, Solution
 from .subproblem import Subproblem
 from .sweeps import Use, write_rows

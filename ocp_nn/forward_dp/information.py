@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import lapack
 
-from ..linearize import LinearStage
+from ..network.linear_stages import LinearStage
 from .condensed import Condensed, Solution
 from .subproblem import Subproblem
 

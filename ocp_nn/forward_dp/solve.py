@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checks
-from ..linearize import LinearStage
+from ..base import checks
+from ..network.linear_stages import LinearStage
 from .condensed import Condensed, Factor, Form, RightHandSide, Solution
 from .cost import Cost, chunk_size, factor_share, predict_cost
 from .covariance import CovarianceForm

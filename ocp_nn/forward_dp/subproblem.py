@@ -20,9 +20,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import checks
-from ..display import brief
-from ..linearize import LinearStage
+from ..base import checks
+from ..base.display import brief
+from ..network.linear_stages import LinearStage
 
 __all__ = ["LinearTerm", "NonFiniteError", "Step", "Subproblem"]
 

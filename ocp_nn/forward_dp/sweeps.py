@@ -33,7 +33,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..linearize import LinearStage
+from ..network.linear_stages import LinearStage
 from .subproblem import LinearTerm, Subproblem
 
 __all__ = ["Batch"]

@@ -1,4 +1,4 @@
-"""The figure of :mod:`ocp_nn.compare`: all methods on the same axes."""
+"""The figure of :mod:`ocp_nn.analysis.compare`: all methods on the same axes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..compare import Comparison
-from ..options import Options
-from ..result import Record
+from ..analysis.compare import Comparison
+from ..problem.result import Record
+from ..solvers.augmented_lagrangian.options import Options
 from .axes import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, log_ticks
 from .phases import with_start
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atomic import atomic_write
-from ..result import Record
+from ..base.atomic import atomic_write
+from ..problem.result import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

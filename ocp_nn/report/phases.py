@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..outer_updates import first_penalty, rollout_objective
-from ..result import Record, Result
-from ..solver_state import SolverState
+from ..problem.result import Record, Result
+from ..solvers.augmented_lagrangian.options import Options
+from ..solvers.augmented_lagrangian.penalty import first_penalty
+from ..solvers.augmented_lagrangian.rollouts import rollout_objective
+from ..solvers.augmented_lagrangian.state import SolverState
 
 __all__ = ["ELIMINATED", "WHY_ELIMINATED", "Phase", "phase_line", "phases", "with_start"]
 
@@ -67,9 +69,9 @@ def with_start(result: Result) -> tuple[Record, ...]:
     state, problem = result.state, result.problem
     if not isinstance(state, SolverState) or problem is None:
         return result.history
-    gradient = problem.adjoints(problem.rollout(state.start)).gradient
-    objective = rollout_objective(problem, state.start)
-    penalty = first_penalty(problem, result.options) if result.options is not None else ()
+    gradient = problem.adjoints(problem.rollout(state.schedule.start)).gradient
+    objective = rollout_objective(problem, state.schedule.start)
+    penalty = first_penalty(problem, result.options) if isinstance(result.options, Options) else ()
     start = Record(
         iteration=0,
         phase="start",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..display import brief
-from ..experiment import Baseline, Experiment, constant_error
-from ..overfitting import effective_parameters, held_out_note, interpolation_note
-from ..persistence import save
-from ..reference import Confirmation
-from ..result import Result
-from ..selection import Selection
+from ..base.display import brief
+from ..learning.experiment import Baseline, Experiment, constant_error
+from ..learning.overfitting import effective_parameters, held_out_note, interpolation_note
+from ..learning.selection import Selection
+from ..problem.result import Result
+from ..solvers.augmented_lagrangian.files import save
+from ..solvers.nlp.reference import Confirmation
 from .collapse import collapsed_units
 from .environment import environment
 from .figures import convergence_figure, predictions_figure

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..problem import TrainingProblem
-from ..result import Record
+from ..problem.optimal_control import TrainingProblem
+from ..problem.result import Record
 
 __all__ = [
     "format_number",

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from ocp_nn import Options, TrainingProblem, solve
-from ocp_nn.experiment import Experiment
-from ocp_nn.selection import LOOSE_TOLERANCE
+from ocp_nn.learning.experiment import Experiment
+from ocp_nn.learning.selection import LOOSE_TOLERANCE
 
 __all__ = ["Candidate", "Committee", "expected_errors", "mixture", "train"]
 

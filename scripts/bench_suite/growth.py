@@ -14,7 +14,8 @@ import numpy as np
 from deep_suite import objective_and_gradient
 
 from ocp_nn import Network, Options, TrainingProblem
-from ocp_nn.augmented_lagrangian import init, step
+from ocp_nn.solvers.augmented_lagrangian.outer_loop import step
+from ocp_nn.solvers.augmented_lagrangian.sample_start import begin
 
 __all__ = ["Case", "cases", "exponents", "measure"]
 
@@ -53,7 +54,7 @@ def measure(case: Case) -> dict[str, Any]:
     options = Options(max_restarts=0, second_order=False)
     flat = np.concatenate(network.init_controls(0))
     gradients = _repeat(lambda: objective_and_gradient(problem, flat) and 1, BUDGET / 10)
-    state = init(problem, options=options)
+    state = begin(problem, options=options)
 
     def advance() -> int:
         nonlocal state

@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ocp_nn import TrainingProblem, certify
-from ocp_nn.experiment import Experiment
+from ocp_nn.learning.experiment import Experiment
 
 from .peers import Peer, Stop, missing
 from .problems import Problem

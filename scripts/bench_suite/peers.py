@@ -26,8 +26,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from ocp_nn import IpoptOptions, TrainingProblem, Trajectory, multiple_shooting, single_shooting, solve_ipopt
-from ocp_nn.initialise import initialise
-from ocp_nn.nlp_solvers import solve_nlp
+from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
+from ocp_nn.solvers.nlp.plugins import solve_nlp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from deep_suite import IPOPT_CONTROLS, PLAIN_LM, Target, lbfgs, ours

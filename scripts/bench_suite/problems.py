@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ocp_nn import Network, TrainingProblem, load_dataset
-from ocp_nn.data import Dataset
-from ocp_nn.experiment import Experiment
+from ocp_nn.learning.data import Dataset
+from ocp_nn.learning.experiment import Experiment
 
 __all__ = ["DATA", "PROBLEMS", "QUICK", "Problem", "select"]
 

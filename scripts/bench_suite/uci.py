@@ -4,7 +4,7 @@ Per split everything is standardised and chosen by the training part, and the te
 two methods:
 
 * *one network*: two hidden layers of 20 tanh units; the weight decay is chosen on held-out parts of the training
-  samples (:func:`ocp_nn.selection.choose_weight_decay`), then the network is trained on all of them.
+  samples (:func:`ocp_nn.learning.selection.choose_weight_decay`), then the network is trained on all of them.
 * *committee*: a mixture of networks of 50 tanh, 50 ReLU and 20 x 20 tanh units and of several weight decays, each on a
   bootstrap sample; the weights of the mixture are chosen by the samples that members have not seen
   (:mod:`bench_suite.committee`).
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from ocp_nn import Options, load_dataset, solve
-from ocp_nn.data import Dataset, Split, standard_splits
-from ocp_nn.experiment import Experiment, linear_baseline, rmse
-from ocp_nn.selection import choose_weight_decay
+from ocp_nn.learning.data import Dataset, Split, standard_splits
+from ocp_nn.learning.experiment import Experiment, linear_baseline, rmse
+from ocp_nn.learning.selection import choose_weight_decay
 
 from . import committee
 

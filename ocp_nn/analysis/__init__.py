@@ -1,0 +1,1 @@
+"""Studies of formulations and solvers: conditioning, and solvers side by side."""

@@ -1,0 +1,125 @@
+"""Has a fit that converged learned anything?  Held-out errors, and how many parameters the data decide.
+
+Linearised at its weights, a network with weight decay rho is a ridge regression with the Jacobian J of all outputs in
+all weights, (N m, P).  Its outputs depend on the targets through the hat matrix J (J'J + rho I)^-1 J', whose trace
+
+    gamma = sum_j s_j^2 / (s_j^2 + rho),       s_j the singular values of J,
+
+is the *effective number of parameters*: those that the data decide and not the weight decay (Moody 1992; MacKay 1992).
+Where gamma comes close to the N m numbers it is fitted to, the network reproduces them, noise included, and its
+training error says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas
+
+from ..forward_dp.sweeps import Batch
+from ..problem.blas import limited_blas
+from ..problem.optimal_control import TrainingProblem
+
+__all__ = ["OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
+
+Array = NDArray[np.float64]
+
+# Side of the largest matrix whose eigenvalues are asked for: about a second.
+LARGEST = 1500
+
+# Samples whose rows of the Jacobian are held at a time.
+_CHUNK = 512
+
+# A held-out error counts as worse where it exceeds the other by this factor: less is the luck of a split.
+WORSE = 1.1
+
+# Of the numbers fitted to: a network with that many effective parameters reproduces them.
+INTERPOLATES = 0.9
+
+
+class OverfittingWarning(UserWarning):
+    """The network reproduces its training targets, so nothing shows what it learned."""
+
+
+def interpolation_note(problem: TrainingProblem, controls: Sequence[Array]) -> str:
+    """A sentence where the effective parameters come close to the numbers fitted to, else an empty string.
+
+    Where gamma is too expensive and there is no weight decay, the weights are counted instead.
+    """
+    numbers, weights = problem.y.size, problem.network.num_controls
+    if weights < INTERPOLATES * numbers:
+        return ""
+    gamma = effective_parameters(problem, controls)
+    if gamma is None:
+        gamma = 0.0 if problem.weight_decay > 0 else min(numbers, weights)
+    if gamma < INTERPOLATES * numbers:
+        return ""
+    return (
+        f"The {numbers} training targets decide {gamma:.0f} of {weights} weights: the network reproduces the targets, "
+        "noise included, and its training error says nothing."
+    )
+
+
+def held_out_note(network: float, linear: float, constant: float) -> str:
+    """A sentence where a network's held-out RMSE is worse than that of a simpler model, else an empty string.
+
+    Parameters
+    ----------
+    network, linear, constant : float
+        Held-out RMSE of the network, of linear regression and of the mean of the training targets.
+    """
+    if not np.isfinite(network):
+        return "The test error is not finite: the network cannot be used outside its training part."
+    if network >= constant:
+        return (
+            f"On the test part the network is no better than the mean of the training targets (RMSE {network:.4g} "
+            f"against {constant:.4g}; linear regression has {linear:.4g})."
+        )
+    if network > WORSE * linear:
+        return (
+            f"On the test part the network is worse than linear regression (RMSE {network:.4g} against {linear:.4g})."
+        )
+    return ""
+
+
+def effective_parameters(problem: TrainingProblem, controls: Sequence[Array]) -> float | None:
+    """gamma at these weights, from the eigenvalues of the smaller of J'J and J J'.
+
+    Returns
+    -------
+    float or None
+        None where both have more than 1500 rows, or values that are not finite.
+    """
+    size = min(problem.y.size, problem.network.num_controls)
+    if size > LARGEST:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"), limited_blas(problem):
+        gram = _output_gram(problem, controls) if size == problem.y.size else _control_gram(problem, controls)
+        if not np.isfinite(gram).all():
+            return None
+        squares = np.linalg.eigvalsh(gram)
+    squares[squares <= size * np.finfo(float).eps * squares.max()] = 0.0  # rounding, which no weight decay would hide
+    return float(np.sum(squares[squares > 0] / (squares[squares > 0] + problem.weight_decay)))
+
+
+def _batch(problem: TrainingProblem, controls: Sequence[Array]) -> Batch:
+    return Batch.of_network(problem.linearize(problem.rollout(controls)), (0.0,) * (problem.num_stages - 1))
+
+
+def _output_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
+    """The lower triangle of J J'."""
+    batch, gram = _batch(problem, controls), np.zeros((problem.y.size, problem.y.size))
+    for _, (use,) in batch.uses():
+        use.stage.add_output_gram(use.psi, gram)
+    return gram
+
+
+def _control_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
+    """The lower triangle of J'J, summed over samples."""
+    batch, gram = _batch(problem, controls), np.zeros((problem.network.num_controls,) * 2, order="F")
+    for start in range(0, problem.num_samples, _CHUNK):
+        rows = batch.rows(slice(start, start + _CHUNK)).whitened_jacobian()
+        gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=gram, overwrite_c=1, lower=1)
+    return gram

@@ -1,0 +1,175 @@
+"""Choosing the weight decay by what generalises, on a validation part of the training samples.
+
+The test part is never seen here: the caller passes training samples only.  Some of them are held out, several times
+over; for each candidate rho the network is trained on the others, loosely, and judged on those.  Among the candidates
+that are as good as the best one, their error being within 2 % of its, the largest is taken: a larger rho makes the
+problem better posed (its Hessian is bounded below in more directions) and faster to solve.
+
+Candidates are tried from the largest down.  Once the error has clearly risen again, smaller ones only fit noise more
+closely, and take longest: the search ends there.
+
+In the objective rho stands beside a *sum* of squares.  If the noise has variance s^2 and the weights a Gaussian prior
+of variance t^2, then rho = s^2/t^2, whatever the number of samples: what is chosen on a part needs no rescaling for the
+whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..base import checks
+from ..network.network import Network
+from ..problem.optimal_control import TrainingProblem
+from ..solvers.augmented_lagrangian.options import OPTIONS, Options
+from ..solvers.augmented_lagrangian.solve import solve
+from .data import Split, random_split
+
+__all__ = ["WEIGHT_DECAYS", "Selection", "choose_weight_decay"]
+
+Array = NDArray[np.float64]
+
+# For inputs and targets in standard units: from "almost the mean" down to "hardly any".
+WEIGHT_DECAYS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+
+# The short solves: a validation error settles long before the last digits of the objective do.  They are bounded by
+# steps and never by time, so that the choice is the same on every machine.
+LOOSE_TOLERANCE, LOOSE_OUTER = 1e-2, 30
+
+# Share of the training samples held out for judging, and how often: enough for errors that differ by a few per cent.
+VALIDATION_SIZE, REPEATS = 0.2, 3
+
+# Of larger tables each repeat looks at this many samples, drawn anew: the choice does not become better with more, only
+# dearer.
+MAX_SAMPLES = 1250
+
+# "As good as the best": within this factor of its error, the scatter between repeats being larger still.
+AS_GOOD = 1.02
+
+# The search ends after this many candidates in a row whose error exceeds the best one's by this factor.
+PATIENCE, CLEARLY_WORSE = 2, 1.1
+
+_CANDIDATES = checks.sequence(checks.NON_NEGATIVE, "a sequence of at least one finite number >= 0", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What was chosen, and from what.
+
+    Attributes
+    ----------
+    weight_decay : float
+    candidates : tuple of float
+        Those that were tried, from the largest.
+    errors : tuple of float
+        Root mean square validation error of each, over all repeats, in the units of y.
+    num_train : int
+        Samples the choice was made on: in each repeat ``num_validation`` of ``num_used`` of them were held out.
+    num_used, num_validation, repeats : int
+    """
+
+    weight_decay: float
+    candidates: tuple[float, ...]
+    errors: tuple[float, ...]
+    num_train: int
+    num_used: int
+    num_validation: int
+    repeats: int
+
+    @property
+    def message(self) -> str:
+        """The choice and its rule in a sentence."""
+        tried = ", ".join(f"{rho:g}: {error:.3g}" for rho, error in zip(self.candidates, self.errors, strict=True))
+        drawn = "" if self.num_used == self.num_train else f"{self.num_used} drawn from "
+        return (
+            f"weight decay {self.weight_decay:g}: the largest of those tried whose error on {self.num_validation} of "
+            f"{drawn}the {self.num_train} training samples, held out {self.repeats} times, is within "
+            f"{100 * (AS_GOOD - 1):g} % of the smallest ({tried})"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
+        return asdict(self)
+
+
+def choose_weight_decay(
+    network: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    candidates: Sequence[float] = WEIGHT_DECAYS,
+    *,
+    seed: int = 0,
+    repeats: int = REPEATS,
+    options: Options | None = None,
+) -> Selection:
+    """The weight decay that generalises, chosen on held-out training samples.
+
+    Parameters
+    ----------
+    network : Network
+    x, y : array_like, shapes (N, inputs) and (N, outputs)
+        Training samples, in standard units where ``candidates`` are the default ones.
+    candidates : sequence of float
+    seed : int
+        Of the held-out parts and of the initial weights.
+    repeats : int
+        How many random parts are held out, each once.
+    options : Options, optional
+        Of the short solves.
+
+    Raises
+    ------
+    ValueError
+        Without candidates or repeats, or for data that do not fit the network.
+    DataError
+        For fewer than two samples.
+    """
+    checks.check("candidates", candidates, _CANDIDATES)
+    checks.check_all({"repeats": checks.integer(1), "seed": checks.SEED}, {"repeats": repeats, "seed": seed})
+    checks.check("options", options, OPTIONS)
+    problem = TrainingProblem(network, x, y)  # checks shapes and values
+    splits = [_held_out_split(problem.num_samples, seed + repeat) for repeat in range(repeats)]
+    if options is None:
+        options = Options(seed=seed, tolerance=LOOSE_TOLERANCE, max_outer=LOOSE_OUTER, max_restarts=0)
+    tried: dict[float, float] = {}
+    for rho in sorted(candidates, reverse=True):
+        parts = [_squared_errors(problem, split.train, split.test, rho, options) for split in splits]
+        tried[rho] = float(np.sqrt(np.mean(np.concatenate(parts))))
+        if _is_rising(list(tried.values())):
+            break
+    return Selection(
+        weight_decay=_largest_as_good(tried),
+        candidates=tuple(tried),
+        errors=tuple(tried.values()),
+        num_train=problem.num_samples,
+        num_used=len(splits[0].train) + len(splits[0].test),
+        num_validation=len(splits[0].test),
+        repeats=repeats,
+    )
+
+
+def _held_out_split(num_samples: int, seed: int) -> Split:
+    if num_samples <= MAX_SAMPLES:
+        return random_split(num_samples, VALIDATION_SIZE, seed)
+    drawn = np.random.default_rng(seed).choice(num_samples, MAX_SAMPLES, replace=False)
+    split = random_split(MAX_SAMPLES, VALIDATION_SIZE, seed)
+    return Split(drawn[split.train], drawn[split.test])
+
+
+def _squared_errors(problem: TrainingProblem, train: Any, held_out: Any, rho: float, options: Options) -> Array:
+    part = TrainingProblem(problem.network, problem.x[train], problem.y[train], rho)
+    controls = solve(part, options=options).trajectory.controls
+    return (problem.network.predict(controls, problem.x[held_out]) - problem.y[held_out]) ** 2
+
+
+def _is_rising(errors: list[float]) -> bool:
+    return len(errors) > PATIENCE and min(errors[-PATIENCE:]) > CLEARLY_WORSE * min(errors)
+
+
+def _largest_as_good(tried: dict[float, float]) -> float:
+    best = min(tried.values())
+    return max(rho for rho, error in tried.items() if error <= AS_GOOD * best)

@@ -1,0 +1,1 @@
+"""The optimal control problem of training: trajectory, shooting, curvature, certificate, and the result of a solve."""

@@ -1,0 +1,248 @@
+"""Second derivatives of training: Hessian-vector products and dense Hessians of shooting segments.
+
+Single shooting minimises J(u) along rollouts.  With the tangents dx_{k+1} = A_k dx_k + B_k du_k and the costates
+lambda_k of back-propagation, the product of its Hessian with a direction du follows by differentiating the adjoint
+recursion once more (Pearlmutter, 1994, "Fast exact multiplication by the Hessian"):
+
+    dlambda_K = dx_K,     (p_k, q_k) = Hessian of sum_i <lambda_{k+1}^i, f_k(x^i, u)> times (dx_k, du_k)
+    dlambda_k = A_k' dlambda_{k+1} + p_k,     (H du)_k = B_k' dlambda_{k+1} + q_k + rho du_k
+
+Multiple shooting cuts the chain of stages at its nodes.  A *segment* is what lies between two cuts: it starts at a
+state x that is a variable (or at the inputs, which are not), and no second derivative couples two segments.  Its
+Hessian carries the sensitivities S_k^i = d x_k^i / d (x^i, controls so far) forward, (N, n_k, columns), and adds up
+
+    sum_i sigma S_K^i' S_K^i  +  sum_k sum_i [S_k^i; E_k]' (Hessian of <lambda_{k+1}^i, f_k>) [S_k^i; E_k]
+
+where E_k picks u_k; the first term is there where the segment ends in the loss, and is Gauss-Newton's.  Single
+shooting is the one segment without a free start.  For a dense layer, with a = W x + b, c = lambda phi''(a) and
+g = lambda phi'(a), the Hessian of <lambda, f> is that of c/2 (da)^2 summed over units, plus g' dW dx; controls of
+different units do not couple, so the wide products run over the controls of *earlier* layers only.
+
+No CasADi here: two derivations of the same matrix, CasADi's and this one, are held together by the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..network.linear_stages import DenseStage, LinearStage
+from .optimal_control import TrainingProblem
+
+__all__ = ["SegmentHessian", "hessian_product", "reduced_hessian", "segment_hessian"]
+
+Array = NDArray[np.float64]
+Arrays = tuple[Array, ...]
+
+# Numbers in the largest sensitivity of one chunk of samples: 16 MB (measured: flat between 4 and 64 MB).
+_CHUNK = 2_000_000
+
+
+def hessian_product(
+    problem: TrainingProblem, stages: Sequence[LinearStage], costates: Sequence[Array], direction: Sequence[Array]
+) -> Arrays:
+    """The Hessian of the reduced objective J(u) times a direction.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    stages : sequence of K LinearStage
+        The linearisation at a rollout (``problem.linearize``).
+    costates : sequence of K + 1 arrays
+        lambda_0..lambda_K there (``problem.adjoints``).
+    direction : sequence of K arrays
+        du_k, one vector a stage.
+
+    Returns
+    -------
+    tuple of K arrays
+        (H du)_k, of the shapes of ``direction``.
+    """
+    tangents: list[Array | None] = [None]
+    for stage, du in zip(stages, direction, strict=True):
+        tangents.append(stage.apply(tangents[-1], du))
+    eta = tangents.pop()
+    assert eta is not None
+    product: list[Array] = []
+    for k in reversed(range(len(stages))):
+        p, q = stages[k].curvature_product(costates[k + 1], tangents[k], direction[k])
+        product.append(stages[k].transpose_control(eta) + q + problem.weight_decay * direction[k])
+        if k:
+            eta = stages[k].transpose_state(eta) + p
+    return tuple(reversed(product))
+
+
+def reduced_hessian(problem: TrainingProblem, controls: Sequence[Array], *, gauss_newton: bool = False) -> Array:
+    """The Hessian of the reduced objective J(u), dense.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    controls : sequence of K arrays
+    gauss_newton : bool
+        Leave the curvature of the stages out: J_r' J_r + rho I with the Jacobian J_r of the residual.
+
+    Returns
+    -------
+    ndarray, shape (P, P)
+        In the order of the concatenated controls; symmetric to rounding.
+
+    Raises
+    ------
+    ValueError
+        If the controls do not have the network's shapes.
+    """
+    trajectory = problem.rollout(controls)
+    outputs = problem.outputs(trajectory)
+    stages = problem.linearize(trajectory, outputs)
+    costates = problem.backpropagate(stages, trajectory.controls, outputs[-1] - problem.y).costates
+    multipliers = None if gauss_newton else costates[1:]
+    hessian = segment_hessian(stages, multipliers, free_start=False, loss=1.0).controls
+    hessian[np.diag_indices_from(hessian)] += problem.weight_decay
+    return hessian
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentHessian:
+    """Second derivatives of one segment; n = width of the state it starts at (0 if that is fixed), P = its controls.
+
+    Attributes
+    ----------
+    states : ndarray, shape (N, n, n)
+        In the starting state, sample by sample: samples couple only through the controls.
+    mixed : ndarray, shape (N, n, P)
+        In the starting state (rows) and the controls.
+    controls : ndarray, shape (P, P)
+        In the concatenated controls, summed over samples.
+    """
+
+    states: Array
+    mixed: Array
+    controls: Array
+
+    def rows(self, samples: slice) -> SegmentHessian:
+        """The part of some samples; views, so that additions to it arrive here."""
+        return SegmentHessian(self.states[samples], self.mixed[samples], self.controls)
+
+    def add(self, left: Array, right: Array) -> None:
+        """Add sum_i left_i' right_i, both (N, n', columns) with the starting state first, then leading controls."""
+        n = self.states.shape[1]
+        used = left.shape[2] - n
+        rows = left.shape[0] * left.shape[1]
+        self.controls[:used, :used] += left[:, :, n:].reshape(rows, used).T @ right[:, :, n:].reshape(rows, used)
+        if n:
+            start = left[:, :, :n].transpose(0, 2, 1)
+            self.states[...] += start @ right[:, :, :n]
+            self.mixed[:, :, :used] += start @ right[:, :, n:]
+
+    def add_cross(self, first: int, start: Array, earlier: Array, own: Array) -> None:
+        """Add the terms of a stage's own controls, which begin at ``first``, with everything before them."""
+        last = first + len(own)
+        self.mixed[:, :, first:last] += start
+        self.controls[:first, first:last] += earlier
+        self.controls[first:last, :first] += earlier.T
+        self.controls[first:last, first:last] += own
+
+
+def segment_hessian(
+    stages: Sequence[LinearStage], multipliers: Sequence[Array] | None, *, free_start: bool, loss: float = 0.0
+) -> SegmentHessian:
+    """The second derivatives of <multiplier, end of the segment> and of ``loss``/2 times its squared size.
+
+    Parameters
+    ----------
+    stages : sequence of LinearStage
+        The segment's stages, linearised along its rollout.
+    multipliers : sequence of arrays, or None
+        The costate of every stage's output, (N, n'); None leaves the curvature of the stages out.
+    free_start : bool
+        Whether the state the segment starts at is a variable.
+    loss : float
+        sigma, weight of the squared output: 0 for a segment that ends in a constraint.
+    """
+    samples, width = stages[0].num_samples, stages[0].num_inputs if free_start else 0
+    total = sum(stage.num_controls for stage in stages)
+    hessian = SegmentHessian(
+        np.zeros((samples, width, width)), np.zeros((samples, width, total)), np.zeros((total, total))
+    )
+    chunk = max(1, _CHUNK // (max(stage.num_outputs for stage in stages) * (width + total)))
+    for start in range(0, samples, chunk):
+        rows = slice(start, start + chunk)
+        some = None if multipliers is None else [multiplier[rows] for multiplier in multipliers]
+        _add_samples(hessian.rows(rows), [stage.rows(rows) for stage in stages], some, loss)
+    return hessian
+
+
+def _add_samples(
+    hessian: SegmentHessian, stages: Sequence[LinearStage], multipliers: Sequence[Array] | None, loss: float
+) -> None:
+    """Add the terms of some samples, carrying their sensitivities forward."""
+    samples, width = hessian.states.shape[:2]
+    sensitivity = np.broadcast_to(np.eye(stages[0].num_inputs, width), (samples, stages[0].num_inputs, width))
+    for k, stage in enumerate(stages):
+        if multipliers is not None:
+            if isinstance(stage, DenseStage):
+                _add_dense(hessian, stage, multipliers[k], sensitivity)
+            else:
+                _add_generic(hessian, stage, multipliers[k], sensitivity)
+        if loss or k + 1 < len(stages):
+            sensitivity = _carry(stage, sensitivity)
+    if loss:
+        hessian.add(loss * sensitivity, sensitivity)
+
+
+def _carry(stage: LinearStage, sensitivity: Array) -> Array:
+    """S_{k+1} = [A S_k, B]."""
+    before = sensitivity.shape[2]
+    carried = np.empty((stage.num_samples, stage.num_outputs, before + stage.num_controls))
+    np.matmul(stage.A, sensitivity, out=carried[:, :, :before])
+    carried[:, :, before:] = stage.B
+    return carried
+
+
+def _add_dense(hessian: SegmentHessian, stage: DenseStage, multiplier: Array, sensitivity: Array) -> None:
+    samples, width, before = sensitivity.shape
+    units, n = stage.num_outputs, hessian.states.shape[1]
+    c, g = multiplier * stage.layer.phi.curvature(stage.value), multiplier * stage.slope
+    inputs = np.hstack([stage.x, np.ones((samples, 1))])
+    own = np.zeros((width + 1, units, width + 1, units))
+    for a in range(units):
+        own[:, a, :, a] = (inputs * c[:, a, None]).T @ inputs
+    change = np.matmul(stage.weight, sensitivity)  # da in the directions of everything before
+    scaled = c[:, :, None] * change
+    hessian.add(change, scaled)
+    # cross terms with this layer's [W b]: c da x' + g dx', one column a weight, ordered like the control
+    start = np.einsum("iaj,it->ijta", scaled[:, :, :n], inputs)
+    start[:, :, :-1] += np.einsum("itj,ia->ijta", sensitivity[:, :, :n], g)
+    earlier = np.matmul(inputs.T, scaled[:, :, n:].transpose(1, 0, 2))  # (units, width + 1, earlier controls)
+    moved = sensitivity[:, :, n:].reshape(samples, width * (before - n))
+    earlier[:, :-1] += (g.T @ moved).reshape(units, width, before - n)
+    hessian.add_cross(
+        before - n,
+        start.reshape(samples, n, stage.num_controls),
+        earlier.transpose(2, 1, 0).reshape(before - n, stage.num_controls),
+        own.reshape(stage.num_controls, stage.num_controls),
+    )
+
+
+def _add_generic(hessian: SegmentHessian, stage: LinearStage, multiplier: Array, sensitivity: Array) -> None:
+    samples, width, before = sensitivity.shape
+    controls, n = stage.num_controls, hessian.states.shape[1]
+    # columns of the stage's own Hessian: d/dx of every sample, then d/du
+    xx, xu = np.empty((samples, width, width)), np.empty((samples, width, controls))
+    own = np.empty((controls, controls))
+    for j, unit in enumerate(np.eye(width)):
+        xx[:, :, j], _ = stage.curvature_product(multiplier, np.tile(unit, (samples, 1)), np.zeros(controls))
+    for j, unit in enumerate(np.eye(controls)):
+        xu[:, :, j], own[:, j] = stage.curvature_product(multiplier, None, unit)
+    hessian.add(sensitivity, np.matmul(xx, sensitivity))
+    rows = samples * width
+    hessian.add_cross(
+        before - n,
+        np.matmul(sensitivity[:, :, :n].transpose(0, 2, 1), xu),
+        sensitivity[:, :, n:].reshape(rows, before - n).T @ xu.reshape(rows, controls),
+        own,
+    )

@@ -1,0 +1,206 @@
+"""Results on disk: weights, architecture, units, options, history, status and, if wanted, all that it takes to go on.
+
+The file is NumPy's ``.npz`` (a zip of arrays with check sums), without pickle.  It is written beside its place and
+moved into it, so that a kill leaves the old file whole.  Reading takes nothing for granted (:mod:`ocp_nn.base.npz`)
+and, where all layers are dense, runs no code of the file.  A symbolic layer is a CasADi function as CasADi serialises
+it, and that may name a library to load, or be compiled when it is read: as with any
+program, open such files from people you trust.
+
+Format 2
+--------
+``meta`` is JSON text; numbers that are not finite are the strings "inf", "-inf" and "nan" there.  ``meta_sha256`` is
+the SHA-256 of that text.  Its keys:
+
+* ``format``: "ocp_nn result"; ``version``: 2; ``versions``: of ocp_nn, Python and the packages that compute
+* ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
+  "function"}, the latter being ``casadi.Function.serialize()``; ``sizes``: the widths of x_0..x_K
+* ``features``, ``targets``: names; ``activation``: of the first layer, "" where that is symbolic
+* ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts and,
+  not in the first files of this format, notes
+* ``options``: those of :class:`ocp_nn.Options`, or null
+* ``problem``: {"weight_decay"}, or null; ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
+* ``digests``: of each array by name, the first 16 hexadecimal digits of the SHA-256 of its bytes
+
+The check sums are against accidents and edits, not forgery; a file without ``meta_sha256`` is of before they were kept.
+
+Arrays, with k counting stages from 0:
+
+* ``control_k``: vec([W b]) of stage k, columns stacked; ``x_mean``, ``x_scale``, ``y_mean``, ``y_scale``;
+  ``x_range``, (2, inputs), where the model knows the lowest and highest training inputs
+* ``history``: one row a record, the numeric columns of :class:`ocp_nn.Record` in order; ``history_phase``
+* with the problem: ``problem_x``, ``problem_y``; ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``
+* with the state: ``state_*``: point, multipliers, penalty, violation, best, safeguard and start
+
+What follows from these by computation (outputs, defects, adjoints) is not in the file; it is computed again on loading,
+in the same order, so a solve that goes on from a file gives the same bits as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.atomic import atomic_write
+from ..base.npz import digest
+from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, to_words
+from ..base.version import VERSION
+from ..network.model import Model
+from .optimal_control import TrainingProblem, Trajectory
+from .record import Record, Status
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "NUMBERS", "RESULT", "Packable", "numbered", "save", "text_digest"]
+
+Array = NDArray[np.float64]
+Content = dict[str, Any]
+
+FORMAT, FORMAT_VERSION = "ocp_nn result", 2
+
+_PACKAGES = ("casadi", "numpy", "scipy")
+
+# Fields of a result that are plain values.
+RESULT: Table = {
+    "message": TEXT, "notes": Optional(TEXTS, []), "objective": NUMBER, "rollout_objective": NUMBER,
+    "max_defect": NUMBER, "stationarity": NUMBER, "seconds": AMOUNT, "solver": TEXT, "counts": COUNTS,
+}  # fmt: skip
+
+# Numeric columns of the history.
+NUMBERS = tuple(name for name in Record.columns() if name != "phase")
+
+
+@runtime_checkable
+class Packable(Protocol):
+    """A solver's state that can be saved: its scalars, and its arrays by name."""
+
+    def packed(self) -> tuple[dict[str, Any], Content]: ...
+
+
+class Savable(Protocol):
+    """What of a result is saved, beside the fields of :data:`RESULT`."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def trajectory(self) -> Trajectory: ...
+    @property
+    def history(self) -> tuple[Record, ...]: ...
+    @property
+    def state(self) -> object | None: ...
+    @property
+    def problem(self) -> TrainingProblem | None: ...
+    @property
+    def model(self) -> Model | None: ...
+    @property
+    def options(self) -> Any: ...
+    @property
+    def versions(self) -> dict[str, str]: ...
+
+
+def save(
+    result: Savable,
+    path: str | os.PathLike[str],
+    *,
+    state: bool = True,
+    arrays: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a result to a file that :func:`ocp_nn.load` reads.
+
+    Parameters
+    ----------
+    result : Result
+    path : path
+        Is replaced if it exists.
+    state : bool
+        With what it takes to go on: training data, trajectory and, from our solver, its state.  Without, the file
+        is small and holds no data.
+    arrays : mapping, optional
+        Further arrays to put beside the others under names of their own.
+
+    Raises
+    ------
+    ValueError
+        If the result has no model, or a name of ``arrays`` is taken.
+    OSError
+        If the file cannot be written.
+    """
+    content = _packed(result, state)
+    further = {name: np.asarray(value) for name, value in (arrays or {}).items()}
+    if taken := content.keys() & further.keys():
+        raise ValueError(f"the names {sorted(taken)} are used by the file itself")
+    with atomic_write(path) as file:
+        np.savez(file, **content, **further)  # type: ignore[arg-type, unused-ignore]
+
+
+def _packed(result: Savable, state: bool) -> Content:
+    model = result.model
+    if model is None:
+        raise ValueError("only a result with a model can be saved; use dataclasses.replace(result, model=Model(...))")
+    meta = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "versions": result.versions or _versions(),
+        "layers": model.network.describe(),
+        "sizes": list(model.network.sizes),
+        "activation": getattr(model.network.layers[0], "activation", ""),
+        "features": list(model.features),
+        "targets": list(model.targets),
+        "result": {"status": result.status.value} | {name: getattr(result, name) for name in RESULT},
+        "options": None if result.options is None else asdict(result.options),
+        "problem": None,
+        "state": None,
+    }
+    content = numbered("control", model.controls)
+    content |= {"x_mean": model.x_scaler.mean, "x_scale": model.x_scaler.scale}
+    content |= {"y_mean": model.y_scaler.mean, "y_scale": model.y_scaler.scale}
+    if model.x_range is not None:
+        content["x_range"] = model.x_range
+    content |= _packed_history(result.history)
+    if state and result.problem is not None:
+        meta["problem"] = {"weight_decay": result.problem.weight_decay}
+        content |= {"problem_x": result.problem.x, "problem_y": result.problem.y}
+        content |= _packed_trajectory(result.trajectory)
+        if isinstance(result.state, Packable):
+            meta["state"], arrays = result.state.packed()
+            content |= arrays
+    meta["digests"] = {name: digest(array) for name, array in content.items()}
+    text = json.dumps(to_words(meta), allow_nan=False)
+    return content | {"meta": np.array(text), "meta_sha256": np.array(text_digest(text))}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "ocp_nn": VERSION,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _packed_history(history: Sequence[Record]) -> Content:
+    rows = [[np.nan if (v := getattr(r, name)) is None else float(v) for name in NUMBERS] for r in history]
+    return {
+        "history": np.array(rows, dtype=float).reshape(len(rows), len(NUMBERS)),
+        "history_phase": np.array([r.phase for r in history], dtype=str),
+    }
+
+
+def _packed_trajectory(trajectory: Trajectory) -> Content:
+    multipliers = trajectory.multipliers or ()
+    return numbered("trajectory_state", trajectory.states[1:], 1) | numbered("trajectory_multiplier", multipliers)
+
+
+def numbered(name: str, arrays: Sequence[Array], first: int = 0) -> Content:
+    """Arrays by name and number."""
+    return {f"{name}_{k}": array for k, array in enumerate(arrays, first)}
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""The finish: when the states are eliminated for good, and which steps are then taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...problem.optimal_control import TrainingProblem
+from .inner_result import InnerResult
+from .options import Options
+from .rollouts import follows
+from .schedule import Finish
+from .state import SolverState
+
+__all__ = ["SETTLED_GAIN", "first_finish", "has_settled", "next_finish", "projects"]
+
+# The work of a Hessian product in least-squares solves: two sweeps and a solve with a factor that is there, about a
+# quarter (scripts/step_split.py).
+_PRODUCT = 0.25
+
+# Stages up to which the finish of a smooth network projects the last control out.
+_SHALLOW = 3
+
+# Point and rollout agree within a percent, and an outer iteration gains no more than two: the finish is faster then.
+_SETTLED_GAP, SETTLED_GAIN = 0.01, 0.02
+
+# Outer iterations after a restart before it may count as settled: perturbed controls often rest at the mean for some.
+_RESTART_OUTER = 8
+
+
+def first_finish(state: SolverState, options: Options) -> Finish:
+    """The finish before its first step; backtracking along a line has no use for the exact Hessian."""
+    finish = Finish((state.damping, state.damping))
+    return finish if options.globalisation != "armijo" else replace(finish, gains=(finish.gains[0], -1.0))
+
+
+def next_finish(state: SolverState, inner: InnerResult, objective: float) -> Finish | None:
+    """The finish after an iteration, by what that gained for its work."""
+    if state.schedule.finish is None:
+        return None
+    work = inner.solves + _PRODUCT * inner.products
+    if inner.stalled and inner.steps == 0:
+        gain = -1.0
+    elif inner.steps == 0:  # out of time
+        return state.schedule.finish
+    else:
+        gain = (state.rollout_objective - objective) / (work * objective) if objective > 0 else 0.0
+    return state.schedule.finish.after(gain, inner.damping)
+
+
+def has_settled(
+    problem: TrainingProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
+) -> bool:
+    """Whether the multipliers and penalties have done what they can: the finish takes over.
+
+    That is when the best rollout follows the data, when no step was possible, or when the iteration gained little and
+    the rollout agrees with the point, or never will: defects within the tolerance, or penalties at their cap, may
+    still add up along unstable stages.
+    """
+    if follows(problem, min(objective, state.safeguard.objective)):
+        return True
+    if state.is_softened and state.outer - state.schedule.restart_outer < _RESTART_OUTER:
+        return False
+    agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * objective
+    closed = inner.point.max_defect <= options.tolerance
+    capped = all(beta >= options.max_penalty for beta in state.penalty)
+    gained_little = state.rollout_objective - objective <= SETTLED_GAIN * objective
+    return inner.stalled or (gained_little and (agrees or closed or capped))
+
+
+def projects(problem: TrainingProblem, state: SolverState) -> bool:
+    """Whether the last control is projected out: in the finish, of shallow networks and of those with kinks.
+
+    On shallow ones that saves up to a third of the steps, and at kinks it goes on where other steps are stopped
+    (ReLU 20x8 of scripts/deep_suite.py); smooth deep ones it leads into worse valleys (sin2x 4x10 and tanh 50x8 of
+    scripts/bench.py).
+    """
+    return state.schedule.finish is not None and (problem.num_stages <= _SHALLOW or problem.network.has_kinks)

@@ -1,0 +1,259 @@
+"""The inexact augmented-Lagrangian solver: the outer loop.
+
+    given controls u, states x, multipliers lambda and penalties beta, repeat
+      1. minimise L_beta(u, x; lambda) approximately, by Gauss-Newton          (:mod:`.gauss_newton`)
+      2. roll the controls out; keep the best rollout                          (:mod:`.rollouts`)
+      3. lambda_{k+1} <- lambda_{k+1} + beta_k d_k
+      4. raise beta_k where ||d_k|| did not fall enough                        (:mod:`.penalty`)
+    until the defects and the gradient of the Lagrangian are small.
+
+:func:`init`, :func:`step` and :func:`terminate` are that loop over an explicit state; :func:`ocp_nn.solve` runs it.
+Source: Evens et al. (:mod:`ocp_nn`).
+What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 2014):
+
+* **Safeguard.**  The best rollout is feasible, so L_beta <= J(best) can be asked of every start of a subproblem,
+  whatever lambda and beta; an iterate above it is replaced by that rollout (:mod:`.rollouts`).
+* **Finish.**  Once the best rollout follows the data, or rollout and iterate agree and gain little, the states are
+  eliminated and the same Gauss-Newton goes on in the controls alone, with the exact Hessian (:mod:`.newton`) while that
+  gains more for its work; the multipliers of the result are the back-propagated adjoints (:mod:`.finish`).
+* **Restarts.**  A solution worse than what the state-trajectory initialisation has before any training is a trap, and
+  so is one no better than a straight line through data that bend; the loop then starts over (:mod:`.restarts`).
+* **Sample start.**  Where there are many more samples than controls, a solve begins on some of them
+  (:mod:`.sample_start`).
+
+Single shooting (every beta infinite) is the same loop: steps 3 and 4 find nothing to do and step 1 is
+Levenberg-Marquardt, which the finish takes over at once.
+
+The Jacobian of the defects has an identity block for every state that is a variable, so its rows are independent
+everywhere: the multipliers are unique and a stationary point of the infeasibility is feasible.  Unlike general
+augmented-Lagrangian solvers this one cannot end at an infeasible stationary point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...base.floating import overflow_is_a_value
+from ...problem.certificate import certify
+from ...problem.optimal_control import TrainingProblem, Trajectory
+from ...problem.result import Status
+from ...problem.shooting import Shooting
+from .damping import first_damping
+from .finish import first_finish, has_settled, next_finish, projects
+from .gauss_newton import minimise
+from .initialise import initialise
+from .inner_accuracy import counted, inner_method, inner_steps, inner_tolerance
+from .inner_result import InnerResult
+from .lagrangian import AugmentedLagrangian
+from .options import Options
+from .penalty import bounded_multipliers, first_penalty, raised_penalty
+from .restarts import next_fruitless, restart_controls, restart_kind, softened
+from .rollouts import follows, rolled_out, rollout_objective, safeguarded
+from .schedule import Restart, Schedule
+from .state import COUNTS, Best, Initial, SolverState
+
+__all__ = ["init", "solution", "step", "terminate"]
+
+Array = NDArray[np.float64]
+Arrays = tuple[Array, ...]
+Observer = Callable[[Arrays], object]
+
+
+@overflow_is_a_value
+def init(problem: TrainingProblem, initial: Initial = None, options: Options | None = None) -> SolverState:
+    """The state to start from.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    initial : None, controls, Trajectory or SolverState
+        None initialises as the options say; controls start from their rollout; a trajectory also gives states,
+        which need not satisfy the dynamics, and multipliers if it has any; a state is gone on from as it is.
+    options : Options, optional
+
+    Raises
+    ------
+    ValueError
+        If the initial point does not have the problem's shapes, or a node or penalty does not exist.
+    """
+    options = options or Options()
+    if isinstance(initial, SolverState):
+        return initial
+    if initial is None:
+        initial = initialise(problem, options.initialisation, options.seed)
+    penalty = first_penalty(problem, options)
+    trajectory = problem.start(initial)
+    multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
+    lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
+    point = lagrangian.at(trajectory.controls, trajectory.states)
+    rollout = Best(trajectory.controls, rollout_objective(problem, trajectory.controls))
+    return SolverState(
+        point=point,
+        multipliers=multipliers[1:],
+        penalty=penalty,
+        violation=(np.inf,) * len(penalty),
+        damping=first_damping(lagrangian, point, options.damping),
+        best=rollout,
+        safeguard=rollout,
+        rollout_objective=rollout.objective,
+        schedule=Schedule(
+            start=trajectory.controls,
+            settled=not isinstance(initial, Trajectory) and follows(problem, rollout.objective),
+        ),
+        counts=dict.fromkeys(COUNTS, 0),
+    )
+
+
+@overflow_is_a_value
+def step(
+    problem: TrainingProblem,
+    state: SolverState,
+    options: Options | None = None,
+    *,
+    deadline: float = np.inf,
+    observe: Observer | None = None,
+) -> SolverState:
+    """One outer iteration.
+
+    ``deadline`` is a ``time.perf_counter()`` value after which no further inner step is begun; ``observe`` receives the
+    controls after every inner step.
+    """
+    options = options or Options()
+    state = _next_phase(problem, state, options)
+    lagrangian, inner = _subproblem(problem, state, options, deadline, observe)
+    rollout = rolled_out(lagrangian, inner.point)
+    violation = tuple(float(np.linalg.norm(d)) for d in inner.point.defects)
+    return replace(
+        state,
+        point=inner.point,
+        multipliers=bounded_multipliers(lagrangian.estimate(inner.point), problem, options),
+        penalty=raised_penalty(state, violation, options),
+        violation=violation,
+        damping=inner.damping,
+        best=state.best.better(rollout),
+        safeguard=state.safeguard.better(rollout),
+        stationarity=inner.stationarity,
+        rollout_objective=rollout.objective,
+        schedule=_next_schedule(problem, state, inner, rollout.objective, options),
+        outer=state.outer + 1,
+        counts=counted(state, inner),
+    )
+
+
+@overflow_is_a_value
+def terminate(problem: TrainingProblem, state: SolverState, options: Options | None = None) -> Status | None:
+    """Why to stop, or None to go on.  (Time and interrupts are for the caller to watch.)
+
+    Converged is what its certificate confirms at the tolerance, too; where it does not, the loop goes on.
+    """
+    options = options or Options()
+    again = restart_kind(problem, state, options) is not None
+    feasible = state.point.max_defect <= options.tolerance
+    if feasible and state.is_stationary(options.tolerance) and not again and _is_certified(problem, state, options):
+        return Status.CONVERGED
+    if state.outer >= options.max_outer:
+        return Status.OUTER_LIMIT
+    if state.counts["gauss_newton"] >= options.max_steps:
+        return Status.INNER_LIMIT
+    if again or (state.schedule.finish is None and options.second_order):
+        return None
+    if state.schedule.is_exhausted:
+        return Status.STALLED
+    capped = [beta >= options.max_penalty for beta in state.penalty if np.isfinite(beta)]
+    return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
+
+
+def solution(problem: TrainingProblem, state: SolverState) -> Trajectory:
+    """What a converged state stands for: its point, with the multipliers lambda_0..lambda_{K-1}.
+
+    Those of the nodes are the state's; those of the input and of eliminated states are back-propagated to.
+    """
+    point = state.point
+    stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
+    shooting, residual = Shooting.from_penalty(state.penalty), point.outputs[-1] - problem.y
+    return Trajectory(point.controls, point.states, shooting.multipliers(stages, residual, state.multipliers))
+
+
+def _is_certified(problem: TrainingProblem, state: SolverState, options: Options) -> bool:
+    """Whether the independent check agrees: not where rounding is larger than the tolerance, nor as long as multipliers
+    are stationary layer by layer but not yet the adjoints.
+    """
+    return certify(problem, solution(problem, state), tolerance=options.tolerance).passed()
+
+
+def _subproblem(
+    problem: TrainingProblem, state: SolverState, options: Options, deadline: float, observe: Observer | None
+) -> tuple[AugmentedLagrangian, InnerResult]:
+    """L_beta for the multipliers and penalties of the state, and its approximate minimum."""
+    lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty, projects(problem, state))
+    inner = minimise(
+        lagrangian,
+        safeguarded(lagrangian, state),
+        state.inner_damping,
+        tolerance=partial(inner_tolerance, options, state),
+        max_steps=inner_steps(state, options),
+        method=inner_method(state, options),
+        deadline=deadline,
+        observe=observe,
+    )
+    if inner.stalled:
+        inner = replace(inner, damping=first_damping(lagrangian, inner.point, options.damping))
+    return lagrangian, inner
+
+
+def _next_phase(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
+    """The state as the coming iteration begins: started over or in the finish, where the schedule says so."""
+    restart = restart_kind(problem, state, options)
+    if restart is not None:
+        return _restarted(problem, state, options, restart)
+    if state.schedule.settled and state.schedule.finish is None and options.second_order:
+        return _eliminated(problem, state, options)
+    return state
+
+
+def _next_schedule(
+    problem: TrainingProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
+) -> Schedule:
+    """The schedule after an iteration that ended with this rollout objective."""
+    return replace(
+        state.schedule,
+        finish=next_finish(state, inner, objective),
+        settled=has_settled(problem, state, inner, objective, options),
+        stalled=inner.stalled and inner.steps == 0,
+    )
+
+
+def _restarted(problem: TrainingProblem, state: SolverState, options: Options, kind: Restart) -> SolverState:
+    """The loop started over; what it has found so far is kept."""
+    controls = restart_controls(problem, state, options, kind)
+    begun = init(problem, controls, options if kind == "new" else softened(problem, options))
+    schedule = replace(
+        begun.schedule,
+        start=state.schedule.start,
+        restart_objective=state.best.objective,
+        restart_outer=state.outer,
+        fruitless=next_fruitless(state),
+        fresh=kind == "new",
+    )
+    return replace(begun, best=state.best, schedule=schedule, outer=state.outer, counts=state.added(restarts=1))
+
+
+def _eliminated(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
+    """The state that the finish begins with: the best rollout, every penalty infinite."""
+    penalty = (np.inf,) * len(state.penalty)
+    rollout = problem.rollout(state.best.controls)
+    point = AugmentedLagrangian(problem, state.multipliers, penalty).at(rollout.controls, rollout.states)
+    return replace(
+        state,
+        point=point,
+        penalty=penalty,
+        safeguard=state.best,
+        stationarity=np.inf,
+        rollout_objective=state.best.objective,
+        schedule=replace(state.schedule, finish=first_finish(state, options)),
+    )

@@ -1,0 +1,190 @@
+"""``solve``: the outer loop run to its end, with clock, history, callback, checkpoints and Ctrl-C.
+
+The algorithm itself is :mod:`.outer_loop`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...base import checks
+from ...base.claim import claim
+from ...base.floating import overflow_is_a_value
+from ...network.model import Model, column_range
+from ...problem.blas import limited_blas
+from ...problem.notes import notes_on
+from ...problem.optimal_control import PROBLEM, TrainingProblem, Trajectory
+from ...problem.result import Record, Result, Status
+from .files import Checkpoint
+from .options import OPTIONS, Options
+from .outer_loop import init, solution, step, terminate
+from .rollouts import rollout_objective
+from .sample_start import begin
+from .state import Initial, Iterate, SolverState, iterate, record
+
+__all__ = ["solve"]
+
+Array = NDArray[np.float64]
+Arrays = tuple[Array, ...]
+Callback = Callable[[Iterate], bool | None]
+
+_log = logging.getLogger(__name__)
+
+
+def solve(
+    problem: TrainingProblem,
+    initial: Initial | Result = None,
+    *,
+    options: Options | None = None,
+    callback: Callback | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> Result:
+    """Train a network as an optimal control problem.
+
+    Parameters
+    ----------
+    problem : TrainingProblem
+    initial : None, controls, Trajectory, SolverState or Result
+        As for :func:`init`; from a result with a state the solve goes on as if it had never stopped, history included.
+    options : Options, optional
+    callback : callable, optional
+        Receives an :class:`ocp_nn.Iterate` after every outer iteration: its :class:`ocp_nn.Record`, as in the history,
+        with the solver's ``state``.  Returning True stops the solve.
+    checkpoint : path, optional
+        The result so far is saved there now and then, and at the end, for ``solve(problem, ocp_nn.load(path))``.
+    checkpoint_seconds : float
+        Time between two such files.
+
+    Returns
+    -------
+    Result
+        With the best trajectory found, whatever the status.  Ctrl-C ends the solve with status interrupted.
+
+    Raises
+    ------
+    ValueError
+        If the initial point does not have the problem's shapes, or a result to go on from has no state.
+    FileNotFoundError
+        If the folder of the checkpoint does not exist.
+    BlockingIOError
+        If another solve has this checkpoint.
+    """
+    checks.check("problem", problem, PROBLEM)
+    checks.check("options", options, OPTIONS)
+    checks.check("callback", callback, checks.optional(checks.CALLABLE))
+    checks.check("checkpoint_seconds", checkpoint_seconds, checks.number(least=0, finite=False))
+    options = options or Options()
+    if checkpoint is None:
+        return _run(problem, initial, options, callback, None)
+    keeper = Checkpoint(checkpoint, checkpoint_seconds)
+    with claim(checkpoint):
+        return _run(problem, initial, options, callback, keeper)
+
+
+def _run(
+    problem: TrainingProblem,
+    initial: Initial | Result,
+    options: Options,
+    callback: Callback | None,
+    keeper: Checkpoint | None,
+) -> Result:
+    deadline = time.perf_counter() + options.time_limit
+    initial, history, earlier = _earlier(problem, initial)
+    began = time.perf_counter() - earlier
+    with limited_blas(problem):
+        status = None
+        try:
+            state = begin(problem, initial, options, deadline=deadline)
+        except KeyboardInterrupt:  # on the sample, and what that has found is lost
+            state, status = init(problem, initial, options), Status.INTERRUPTED
+        if isinstance(initial, SolverState):
+            status = terminate(problem, state, options)
+        elif not np.isfinite(state.best.objective):
+            status = Status.NON_FINITE
+        try:
+            while status is None:
+                state = step(problem, state, options, deadline=deadline)
+                history.append(record(state, time.perf_counter() - began))
+                _log.debug("%s", history[-1])
+                if keeper is not None and keeper.is_due:
+                    so_far = Status.INTERRUPTED, history, time.perf_counter() - began
+                    keeper.write(_result(problem, state, options, *so_far))
+                status = terminate(problem, state, options)
+                stopped = callback is not None and callback(iterate(history[-1], state))
+                if status is None and (stopped or time.perf_counter() > deadline):
+                    status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+        result = _result(problem, state, options, status, history, time.perf_counter() - began)
+    _log.info("%s after %d outer iterations: %s", status.value, state.outer, status.message)
+    if keeper is not None:
+        keeper.write(result)
+    return result
+
+
+def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initial, list[Record], float]:
+    """Where to start, and history and seconds of what went before."""
+    if not isinstance(initial, Result):
+        return initial, [], 0.0
+    if not isinstance(initial.state, SolverState):
+        raise ValueError(
+            "this result has no solver state to go on from: it was saved without, or comes from another solver; "
+            "start from result.trajectory instead"
+        )
+    if initial.problem is not None and not initial.problem.is_same_as(problem):
+        raise ValueError(
+            "this result belongs to another problem (data, network or weight decay differ), so its state cannot be "
+            "gone on from; start from result.trajectory.controls instead"
+        )
+    return initial.state, list(initial.history), initial.seconds
+
+
+@overflow_is_a_value
+def _result(
+    problem: TrainingProblem,
+    state: SolverState,
+    options: Options,
+    status: Status,
+    history: list[Record],
+    seconds: float,
+) -> Result:
+    if status is Status.CONVERGED:
+        trajectory = solution(problem, state)
+    elif status is Status.NON_FINITE:
+        trajectory = Trajectory(state.point.controls, state.point.states)
+    else:
+        trajectory = problem.lift(state.best.controls)
+    objective, defects = problem.objective(trajectory), problem.defects(trajectory)
+    rolled_out = rollout_objective(problem, trajectory.controls)
+    return Result(
+        status=status,
+        message=status.message,
+        trajectory=trajectory,
+        objective=objective,
+        rollout_objective=rolled_out,
+        notes=notes_on(problem, trajectory.controls, rolled_out),
+        max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
+        stationarity=_stationarity(problem, state, status, trajectory),
+        seconds=seconds,
+        solver="augmented Lagrangian",
+        history=tuple(history),
+        counts={"outer": state.outer, **state.counts},
+        state=state,
+        problem=problem,
+        model=Model(problem.network, trajectory.controls, x_range=column_range(problem.x)),
+        options=options,
+    )
+
+
+def _stationarity(problem: TrainingProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:
+    """2-norm of the Lagrangian's gradient at the trajectory returned: on a rollout, of the objective's."""
+    if status in (Status.CONVERGED, Status.NON_FINITE):
+        return state.stationarity
+    return float(np.linalg.norm(np.concatenate(problem.adjoints(trajectory).gradient)))
