@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
 from ..base import program
+from ..base.version import VERSION
 from . import compare, conditioning, datasets, doctor, export, fit, predict
 
 __all__ = ["main"]
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"ocp_nn {__version__}")
+    parser.add_argument("--version", action="version", version=f"ocp_nn {VERSION}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.register(subparsers)

@@ -22,7 +22,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from .. import __version__
+from ..base.version import VERSION
 from ..report import format_table
 from .arguments import print_line, table_width
 
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _itself() -> Finding:
-    found = f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    found = f"{VERSION}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return Finding("ocp_nn", found)
 
 

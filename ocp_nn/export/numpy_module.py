@@ -77,14 +77,14 @@ def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
     ValueError
         For a symbolic stage, which only CasADi can evaluate.
     """
-    from .. import __version__
+    from ..base.version import VERSION
 
     layers = [
         _layer_line(k, layer, u) for k, (layer, u) in enumerate(zip(model.network.layers, model.controls, strict=True))
     ]
     used = {layer.activation: None for layer in model.network.layers if isinstance(layer, Dense)}
     text = _MODULE.format(
-        version=__version__,
+        version=VERSION,
         module=os.path.splitext(os.path.basename(os.fspath(path)))[0],
         inputs=model.network.num_inputs,
         outputs=model.network.num_outputs,

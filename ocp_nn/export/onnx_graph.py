@@ -101,13 +101,13 @@ class _Graph:
         return output
 
     def finish(self, model: Model, helper: Any, checker: Any) -> Any:
-        from .. import __version__
+        from .. import VERSION
 
         shapes = [("x", model.network.num_inputs), ("y", model.network.num_outputs)]
         ends = [helper.make_tensor_value_info(name, self._kind, ["N", width]) for name, width in shapes]
         graph = helper.make_graph(self._nodes, "ocp_nn", ends[:1], ends[1:], self._constants)
         opset = [helper.make_opsetid("", _OPSET)]
-        proto = helper.make_model(graph, producer_name="ocp_nn", producer_version=__version__, opset_imports=opset)
+        proto = helper.make_model(graph, producer_name="ocp_nn", producer_version=VERSION, opset_imports=opset)
         proto.ir_version = min(proto.ir_version, 8)  # what runtimes of this operator set read
         helper.set_model_props(proto, _properties(model))
         checker.check_model(proto)

@@ -15,11 +15,11 @@ _PACKAGES = ("casadi", "numpy", "scipy")
 
 def environment() -> dict[str, str | int]:
     """Versions of Python and the packages that compute, the machine's cores, and the threads BLAS may use."""
-    from .. import __version__
+    from ..base.version import VERSION
 
     blas = [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
     return {
-        "ocp_nn": __version__,
+        "ocp_nn": VERSION,
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
