@@ -23,11 +23,14 @@ from .base.version import VERSION
 from .learning.data import DataError, Dataset, Scaler, load_dataset, random_split
 from .learning.overfitting import OverfittingWarning
 from .network.check_derivatives import check_derivatives
+from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
-from .network.network import Dense, Network, Symbolic
+from .network.network import Network
 from .problem.certificate import Certificate, certify
-from .problem.optimal_control import TrainingProblem, Trajectory
-from .problem.result import Record, Result, Status
+from .problem.optimal_control import TrainingProblem
+from .problem.record import Record, Status
+from .problem.result import Result
+from .problem.trajectory import Trajectory
 from .solvers import augmented_lagrangian
 from .solvers.augmented_lagrangian.files import LoadError, load
 from .solvers.augmented_lagrangian.initialise import initialise

@@ -38,7 +38,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from ocp_nn import Network, Options, Result, TrainingProblem
-from ocp_nn.problem.optimal_control import Trajectory
+from ocp_nn.problem.trajectory import Trajectory
 from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
 from ocp_nn.solvers.augmented_lagrangian.outer_loop import step, terminate
 from ocp_nn.solvers.augmented_lagrangian.sample_start import begin

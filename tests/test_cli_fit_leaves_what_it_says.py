@@ -13,7 +13,7 @@ import pytest
 from ocp_nn import Network, TrainingProblem
 from ocp_nn.cli import main
 from ocp_nn.learning.data import load_dataset
-from ocp_nn.problem.result import Record
+from ocp_nn.problem.record import Record
 
 KEYS = {
     "dataset", "num_train", "num_test", "sizes", "activation", "weight_decay", "seed", "status", "message", "objective",

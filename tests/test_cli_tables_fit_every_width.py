@@ -10,7 +10,7 @@ import pytest
 
 from ocp_nn.cli import doctor, main
 from ocp_nn.cli.doctor import Finding
-from ocp_nn.problem.result import Record
+from ocp_nn.problem.record import Record
 from ocp_nn.report import LiveHistory, format_table
 
 WIDTHS = (60, 80, 120)

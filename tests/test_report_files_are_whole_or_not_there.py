@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from ocp_nn.problem.result import Record
+from ocp_nn.problem.record import Record
 from ocp_nn.report import atomic_write, write_history, write_json
 
 RECORD = Record(

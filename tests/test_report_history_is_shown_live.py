@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ocp_nn.problem.result import Record
+from ocp_nn.problem.record import Record
 from ocp_nn.report import LiveHistory, history_header, history_row
 
 

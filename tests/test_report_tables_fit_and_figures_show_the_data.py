@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ocp_nn import Network, Options, TrainingProblem, solve
-from ocp_nn.problem.result import Record
+from ocp_nn.problem.record import Record
 from ocp_nn.report import (
     convergence_figure,
     environment,

@@ -24,8 +24,9 @@ from ..base import checks
 from ..base.atomic import atomic_write
 from ..base.display import brief
 from ..problem.certificate import certify
-from ..problem.optimal_control import PROBLEM, TrainingProblem, Trajectory
+from ..problem.optimal_control import PROBLEM, TrainingProblem
 from ..problem.result import Result
+from ..problem.trajectory import Trajectory
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.solve import solve
 from ..solvers.nlp.ipopt import IpoptOptions, solve_ipopt

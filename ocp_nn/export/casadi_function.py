@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from ..base import checks
 from ..base.atomic import atomic_write
+from ..network.layers import Dense, Layer
 from ..network.model import Model
-from ..network.network import Dense, Layer
 from .names import NAME
 
 __all__ = ["casadi_function", "write_casadi"]

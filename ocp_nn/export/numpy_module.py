@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.atomic import atomic_write
+from ..network.layers import Dense
 from ..network.model import Model
-from ..network.network import Dense
 
 __all__ = ["write_numpy"]
 

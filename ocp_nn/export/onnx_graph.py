@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.atomic import atomic_write
+from ..network.layers import Dense
 from ..network.model import Model
-from ..network.network import Dense
 
 __all__ = ["onnx_model", "write_onnx"]
 
@@ -101,7 +101,7 @@ class _Graph:
         return output
 
     def finish(self, model: Model, helper: Any, checker: Any) -> Any:
-        from .. import VERSION
+        from ..base.version import VERSION
 
         shapes = [("x", model.network.num_inputs), ("y", model.network.num_outputs)]
         ends = [helper.make_tensor_value_info(name, self._kind, ["N", width]) for name, width in shapes]

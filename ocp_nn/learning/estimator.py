@@ -36,8 +36,10 @@ from ..network.activations import ACTIVATIONS
 from ..network.model import Model, column_range
 from ..network.network import Network
 from ..problem.certificate import Certificate
-from ..problem.optimal_control import TrainingProblem, Trajectory
-from ..problem.result import Record, Result, Status
+from ..problem.optimal_control import TrainingProblem
+from ..problem.record import Record, Status
+from ..problem.result import Result
+from ..problem.trajectory import Trajectory
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.solve import solve
 from .data import Scaler, random_split

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from ..base import checks
 from ..base.display import brief
+from .layers import Dense, Layer, Symbolic
 from .linear_stages import linearize_layer
-from .network import Dense, Layer, Network, Symbolic
+from .network import Network
 
 __all__ = ["DerivativeCheck", "DerivativeReport", "check_derivatives"]
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.display import brief
-from .network import Dense, Layer, Symbolic
+from .layers import Dense, Layer, Symbolic
 
 __all__ = ["STRIP", "DenseStage", "GenericStage", "LinearStage", "add_gram", "linearize_layer"]
 

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from ..base import checks
 from ..base.display import html_table
-from ..network.network import Dense
-from .optimal_control import PROBLEM, TrainingProblem, Trajectory
+from ..network.layers import Dense
+from .optimal_control import PROBLEM, TrainingProblem
+from .trajectory import Trajectory
 
 __all__ = ["Certificate", "LayerDefect", "certify"]
 

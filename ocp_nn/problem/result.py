@@ -14,9 +14,10 @@ from ..base.display import html_table
 from ..network.model import Model
 from .blas import limited_blas
 from .certificate import Certificate, certify
-from .optimal_control import TrainingProblem, Trajectory
+from .optimal_control import TrainingProblem
 from .record import Record, Status
 from .saving import save
+from .trajectory import Trajectory
 
 __all__ = ["Record", "Result", "Status"]
 

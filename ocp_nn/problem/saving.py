@@ -54,8 +54,9 @@ from ..base.npz import digest
 from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, to_words
 from ..base.version import VERSION
 from ..network.model import Model
-from .optimal_control import TrainingProblem, Trajectory
+from .optimal_control import TrainingProblem
 from .record import Record, Status
+from .trajectory import Trajectory
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "NUMBERS", "RESULT", "Packable", "numbered", "save", "text_digest"]
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base import checks
+from ..network.layers import Layer
 from ..network.linear_stages import LinearStage
-from ..network.network import Layer
 
 __all__ = ["SINGLE_SHOOTING", "Shooting", "check_nodes"]
 

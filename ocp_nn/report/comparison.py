@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..analysis.compare import Comparison
-from ..problem.result import Record
+from ..problem.record import Record
 from ..solvers.augmented_lagrangian.options import Options
 from .axes import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, log_ticks
 from .phases import with_start

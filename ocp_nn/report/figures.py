@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..problem.result import Record
+from ..problem.record import Record
 from .axes import BLACK, BLUE, GREEN, GREY, ORANGE, RED, log_ticks, make_axes, set_title
 from .phases import ELIMINATED, phase_line, phases
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.atomic import atomic_write
-from ..problem.result import Record
+from ..problem.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network.network import Dense, Network
-from ..problem.optimal_control import Trajectory
+from ..network.layers import Dense
+from ..network.network import Network
+from ..problem.trajectory import Trajectory
 from .axes import BLACK, BLUE, GREEN, GREY, ORANGE, RED, log_ticks, make_axes, set_title
 from .boxes import draw_boxes
 from .collapse import Collapse, collapse_line, collapsed_units

@@ -17,7 +17,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..problem.result import Record
+from ..problem.record import Record
 from .random_state import same_random_state
 from .tables import history_cells, history_header, history_names, history_row
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..problem.result import Record, Result
+from ..problem.record import Record
+from ..problem.result import Result
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.penalty import first_penalty
 from ..solvers.augmented_lagrangian.rollouts import rollout_objective

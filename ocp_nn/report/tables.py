@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..problem.optimal_control import TrainingProblem
-from ..problem.result import Record
+from ..problem.record import Record
 
 __all__ = [
     "format_number",

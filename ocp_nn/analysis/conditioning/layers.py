@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ...base.display import brief
 from ...network.linear_stages import LinearStage
-from ...problem.optimal_control import TrainingProblem, Trajectory
+from ...problem.optimal_control import TrainingProblem
+from ...problem.trajectory import Trajectory
 
 __all__ = ["MAX_SAMPLES", "LayerMeasures", "measure_layers"]
 

@@ -19,8 +19,9 @@ from ...base.display import brief
 from ...forward_dp import Subproblem
 from ...forward_dp.sweeps import Batch
 from ...network.linear_stages import LinearStage
-from ...problem.optimal_control import TrainingProblem, Trajectory
+from ...problem.optimal_control import TrainingProblem
 from ...problem.shooting import Shooting, check_nodes
+from ...problem.trajectory import Trajectory
 
 __all__ = ["LinearisedPoint", "linearise_at", "shooting_name"]
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.floating import overflow_is_a_value
-from ...network.network import Dense, Network
+from ...network.layers import Dense
+from ...network.network import Network
 from ...problem.optimal_control import PROBLEM, TrainingProblem
 
 __all__ = ["INITIALISATIONS", "initialise", "signal_ratio"]

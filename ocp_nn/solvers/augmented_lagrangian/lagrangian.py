@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from ...base.display import brief
 from ...forward_dp import Step, Subproblem
-from ...network.network import Layer
-from ...problem.optimal_control import TrainingProblem, Trajectory
+from ...network.layers import Layer
+from ...problem.optimal_control import TrainingProblem
 from ...problem.shooting import Shooting
+from ...problem.trajectory import Trajectory
 
 __all__ = ["ROUNDING", "AugmentedLagrangian", "Point"]
 

@@ -40,9 +40,10 @@ from numpy.typing import NDArray
 
 from ...base.floating import overflow_is_a_value
 from ...problem.certificate import certify
-from ...problem.optimal_control import TrainingProblem, Trajectory
-from ...problem.result import Status
+from ...problem.optimal_control import TrainingProblem
+from ...problem.record import Status
 from ...problem.shooting import Shooting
+from ...problem.trajectory import Trajectory
 from .damping import first_damping
 from .finish import first_finish, has_settled, next_finish, projects
 from .gauss_newton import minimise

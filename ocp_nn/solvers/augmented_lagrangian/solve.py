@@ -19,8 +19,10 @@ from ...base.floating import overflow_is_a_value
 from ...network.model import Model, column_range
 from ...problem.blas import limited_blas
 from ...problem.notes import notes_on
-from ...problem.optimal_control import PROBLEM, TrainingProblem, Trajectory
-from ...problem.result import Record, Result, Status
+from ...problem.optimal_control import PROBLEM, TrainingProblem
+from ...problem.record import Record, Status
+from ...problem.result import Result
+from ...problem.trajectory import Trajectory
 from .files import Checkpoint
 from .options import OPTIONS, Options
 from .outer_loop import init, solution, step, terminate

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ...base.display import brief
 from ...base.schema import COUNT, FLAG, NUMBER, Optional, Table
 from ...base.schema import COUNTS as COUNT_TABLE
-from ...problem.optimal_control import Trajectory
-from ...problem.result import Record
+from ...problem.record import Record
 from ...problem.saving import numbered
+from ...problem.trajectory import Trajectory
 from .damping import Damping
 from .lagrangian import Point
 from .schedule import Schedule

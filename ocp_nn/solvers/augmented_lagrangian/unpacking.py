@@ -44,9 +44,11 @@ from ...network.model import Model
 from ...network.network import Network
 from ...network.scaling import Scaler
 from ...problem.blas import limited_blas
-from ...problem.optimal_control import TrainingProblem, Trajectory
-from ...problem.result import Record, Result, Status
+from ...problem.optimal_control import TrainingProblem
+from ...problem.record import Record, Status
+from ...problem.result import Result
 from ...problem.saving import NUMBERS, RESULT
+from ...problem.trajectory import Trajectory
 from .damping import Damping
 from .lagrangian import AugmentedLagrangian
 from .options import Options

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from ...base import checks
 from ...network.model import Model, column_range
 from ...problem.blas import limited_blas
-from ...problem.optimal_control import Trajectory
-from ...problem.result import Record, Result, Status
+from ...problem.record import Record, Status
+from ...problem.result import Result
+from ...problem.trajectory import Trajectory
 from .hessian import LagrangianHessian
 from .transcription import NLP
 

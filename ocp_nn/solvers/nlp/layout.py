@@ -22,7 +22,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from ...network.network import Dense
+from ...network.layers import Dense
 from ...problem.optimal_control import TrainingProblem
 
 __all__ = ["Block", "HessianLayout", "Segment", "hessian_layout", "positions"]

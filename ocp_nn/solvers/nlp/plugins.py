@@ -36,8 +36,9 @@ import numpy as np
 
 from ...base import checks
 from ...problem.blas import limited_blas
-from ...problem.optimal_control import Trajectory
-from ...problem.result import Record, Result, Status
+from ...problem.record import Record, Status
+from ...problem.result import Result
+from ...problem.trajectory import Trajectory
 from .hessian import LagrangianHessian
 from .ipopt import Initial, make_result, nlp_of_ours, starting_point
 from .transcription import NLP

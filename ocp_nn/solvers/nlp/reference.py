@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ...base.display import brief
 from ...problem.optimal_control import TrainingProblem
-from ...problem.result import Result, Status
+from ...problem.record import Status
+from ...problem.result import Result
 from .ipopt import IpoptOptions, solve_ipopt
 from .transcription import single_shooting
 

@@ -25,7 +25,7 @@ CasADi finds gradients and Jacobians of that in under a second.  Its Hessians ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -35,18 +35,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...base import checks, display
+from ...network.layers import Dense, Layer
 from ...network.linear_stages import LinearStage
-from ...network.network import Dense, Layer
-from ...problem.optimal_control import PROBLEM, TrainingProblem, Trajectory
+from ...problem.optimal_control import PROBLEM, TrainingProblem
 from ...problem.shooting import Shooting, check_nodes
+from ...problem.trajectory import Trajectory
+from .bounds import Bounds, bounds_of
 from .layout import Block, hessian_layout, positions
 from .sparsity import draw_kkt, kkt_table
 
 __all__ = ["NLP", "Block", "multiple_shooting", "project", "single_shooting", "transcribe"]
 
 Array = NDArray[np.float64]
-Bound = tuple[ArrayLike, ArrayLike]
-Bounds = Bound | Mapping[int, Bound]
 
 # Interior-point methods stop this near a bound that is active, on either side of it (IPOPT relaxes bounds by 1e-8).
 _AT_BOUND = 1e-6
@@ -341,7 +341,7 @@ def transcribe(
         training=problem,
         nodes=nodes,
         problem={"x": ca.vertcat(*symbols), "f": objective, "g": g},
-        bounds=_bounds(problem, nodes, variables, g.numel(), control_bounds, state_bounds),
+        bounds=bounds_of(problem, nodes, variables, g.numel(), control_bounds, state_bounds),
         variables=variables,
         constraints=constraints,
     )
@@ -362,42 +362,6 @@ def _batch(layer: Layer, state: ca.MX, control: ca.MX) -> ca.MX:
     weights = ca.reshape(control, layer.num_outputs, layer.num_inputs + 1)
     y = layer.phi.symbolic(weights[:, :-1] @ state + ca.repmat(weights[:, -1], 1, samples))
     return state + y if layer.residual else y
-
-
-def _bounds(
-    problem: TrainingProblem,
-    nodes: Sequence[int],
-    variables: Sequence[Block],
-    num_constraints: int,
-    control_bounds: Bounds | None,
-    state_bounds: Bounds | None,
-) -> dict[str, Array]:
-    lower, upper = np.full(variables[-1].stop, -np.inf), np.full(variables[-1].stop, np.inf)
-    stages = {"control": range(problem.num_stages), "state": nodes}
-    for kind, given in (("control", control_bounds), ("state", state_bounds)):
-        _check_stages(kind, given, stages[kind])
-        for block in variables:
-            pair = given.get(block.stage) if isinstance(given, Mapping) else given
-            if pair is None or block.kind != kind:
-                continue
-            shape = (problem.num_samples, -1) if kind == "state" else (-1,)
-            for vector, bound in zip((lower, upper), pair, strict=True):
-                view = vector[block.where].reshape(shape)
-                view[...] = bound
-    if not (lower <= upper).all():
-        raise ValueError("every lower bound must be <= its upper bound, and neither may be NaN")
-    zero = np.zeros(num_constraints)
-    return {"lbx": lower, "ubx": upper, "lbg": zero, "ubg": zero.copy()}
-
-
-def _check_stages(kind: str, given: Bounds | None, stages: Sequence[int]) -> None:
-    unknown = set(given) - set(stages) if isinstance(given, Mapping) else set()
-    if unknown or (given is not None and not stages):
-        remedy = ": make these nodes of multiple_shooting" if kind == "state" else ""
-        raise ValueError(
-            f"{kind}_bounds are for {kind}s that are variables, k in {list(stages)}; "
-            f"received some for {sorted(unknown) or 'all'}{remedy}"
-        )
 
 
 def _control_names(layer: Layer, k: int) -> list[str]:
