@@ -17,10 +17,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
-from ocp_nn.conditioning import measure, measure_layers, run_trial
 
 import ocp_nn
-from ocp_nn import Scaler, initialise
+from ocp_nn import Scaler, conditioning, initialise
 from ocp_nn.report import BLACK, BLUE, GREEN, ORANGE, RED
 
 plt.rcParams.update({"font.size": 13, "axes.grid": True, "grid.alpha": 0.3, "figure.constrained_layout.use": True})
@@ -35,7 +34,7 @@ def training(activation, depth):
 
 def spectra(problem, controls, matrices, penalties=(100.0,)):
     nodes = [(), range(1, problem.num_stages)]  # single and multiple shooting
-    found = measure(problem, problem.lift(controls), nodes=nodes, penalties=penalties, matrices=matrices)
+    found = conditioning.measure(problem, problem.lift(controls), nodes=nodes, penalties=penalties, matrices=matrices)
     return {(m.matrix, m.shooting, m.penalty): m.spectrum for m in found}
 
 
@@ -115,7 +114,7 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
 far = {}
 for ax, activation in zip(axes, ("tanh", "sigmoid"), strict=True):
     problem = training(activation, 12)
-    layers = measure_layers(problem, problem.rollout(problem.network.init_controls(0)))
+    layers = conditioning.measure_layers(problem, problem.rollout(problem.network.init_controls(0)))
     mesh = ax.imshow(layers.product_largest, cmap="cividis", norm=LogNorm(1e-8, 10))
     ax.grid(False)
     ax.set(title=activation, xlabel="last stage $k$", xticks=range(0, 13, 4), yticks=range(0, 13, 4))
@@ -161,9 +160,12 @@ ten, ends = training("sigmoid", 10), {}
 print("start        condition   rank   signal   error of lm   of al")
 for start in ("standard", "xavier", "orthogonal", "states"):
     u = initialise(ten, start, 0)
-    found, signal = spectra(ten, u, ("gauss_newton", "jacobian")), measure_layers(ten, ten.rollout(u)).signal_ratio
+    found, signal = (
+        spectra(ten, u, ("gauss_newton", "jacobian")),
+        conditioning.measure_layers(ten, ten.rollout(u)).signal_ratio,
+    )
     condition, share = found["gauss_newton", "single", None].condition, found["jacobian", "single", None].rank / 50
-    ends[start] = [run_trial(method, ten, u, steps=300).best_error for method in ("lm", "al")]
+    ends[start] = [conditioning.run_trial(method, ten, u, steps=300).best_error for method in ("lm", "al")]
     print(f"{start:12s} {condition:.1e} {share:7.0%} {signal:8.0e} {ends[start][0]:10.3f} {ends[start][1]:10.3f}")
 assert ends["standard"][0] > 0.9 and max(ends["states"]) < 0.3 and ends["standard"][1] < 0.3
 
@@ -206,7 +208,7 @@ assert ends["standard"][0] > 0.9 and max(ends["states"]) < 0.3 and ends["standar
 # p = training("sigmoid", 12)
 # point = p.lift(p.network.init_controls(0))
 # for nodes in (range(1, 13), range(3, 13, 3), [6]):
-#     (found,) = measure(p, point, nodes=[nodes], matrices=["constraint_jacobian"])
+#     (found,) = conditioning.measure(p, point, nodes=[nodes], matrices=["constraint_jacobian"])
 #     print(f"{found.shooting:10s} condition {found.spectrum.condition:.2f}")
 # ```
 # All are small: $C = [\,\ldots A\; B\; {-I}\ldots]$ contains an identity for each node, and products of contracting
