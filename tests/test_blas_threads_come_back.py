@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import ocp_nn
 from ocp_nn import Network, Options, TrainingProblem
+from ocp_nn.problem import blas
 from ocp_nn.problem.blas import limited_blas, one_blas_thread
-from ocp_nn.problem.optimal_control import blas
 
 FOUND = 3  # a number that neither the machine nor the solver would choose
 

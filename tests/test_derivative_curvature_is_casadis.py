@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ocp_nn import Dense, Network, TrainingProblem
+from ocp_nn.problem import curvature as curvature_module
 from ocp_nn.problem.curvature import hessian_product, reduced_hessian
-from ocp_nn.problem.optimal_control import curvature as curvature_module
 
 
 def _bilinear_stage(n_in: int, n_out: int) -> ca.Function:

@@ -39,6 +39,8 @@ BAD = {
     "positive": [*NO_NUMBER, 0, 0.0, -1, INF, HUGE, np.float32("inf")],
     "positive or infinite": [*NO_NUMBER, 0, -1e-300, -INF, HUGE],
     "non-negative": [*NO_NUMBER, -1, -1e-300, INF, HUGE],
+    # one number, or one for each of three control blocks
+    "decays": [*(value for value in NO_NUMBER if np.shape(value) != (3,)), -1, INF, HUGE, [1.0, 1.0, -1.0], np.ones(2)],
     "non-negative or infinite": [*NO_NUMBER, -1, -1e-300, -INF, HUGE],
     "above one": [*NO_NUMBER, 1, 1.0, 0, INF],
     "share": [*NO_NUMBER, 0, 1, 1.5, INF],
@@ -194,7 +196,7 @@ ENTRIES = {
         {"form": "word", "max_memory": "positive or infinite", "refinements": "integer >= 0"},
     ),
     "Prepared.step": (prepared, {"refinements": "integer >= 0"}),
-    "Subproblem": (lambda **k: replace(sub(), **k), {"weight_decay": "non-negative", "damping": "non-negative"}),
+    "Subproblem": (lambda **k: replace(sub(), **k), {"weight_decay": "decays", "damping": "non-negative"}),
     "measure": (
         lambda **k: measure(PROBLEM, START, **k),
         {"penalties": "penalties", "damping": "non-negative", "route": "word", "matrices": "names"},

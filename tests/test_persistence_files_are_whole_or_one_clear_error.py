@@ -30,7 +30,7 @@ from ocp_nn import (
 from ocp_nn.learning.data import Scaler
 from ocp_nn.solvers.augmented_lagrangian import files as persistence
 from ocp_nn.solvers.augmented_lagrangian.damping import Damping
-from ocp_nn.solvers.augmented_lagrangian.state import Finish
+from ocp_nn.solvers.augmented_lagrangian.schedule import Finish
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (37, 2))

@@ -14,7 +14,7 @@ from ocp_nn.solvers.augmented_lagrangian.damping import Damping
 from ocp_nn.solvers.augmented_lagrangian.inner_accuracy import inner_method, inner_steps
 from ocp_nn.solvers.augmented_lagrangian.inner_result import InnerResult
 from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step, terminate
-from ocp_nn.solvers.augmented_lagrangian.state import Finish
+from ocp_nn.solvers.augmented_lagrangian.schedule import Finish
 
 START = Finish((Damping(1.0), Damping(2.0)))
 INF = float("inf")

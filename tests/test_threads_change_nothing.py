@@ -16,7 +16,7 @@ import pytest
 
 import ocp_nn
 from ocp_nn import Dense, IpoptOptions, Network, Options, Symbolic, TrainingProblem
-from ocp_nn.network.network import batch
+from ocp_nn.network import batch
 
 THREADS = 4
 RNG = np.random.default_rng(0)
