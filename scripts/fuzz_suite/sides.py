@@ -9,9 +9,10 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["legacy_generator", "state", "writes_stay_in"]
 
@@ -19,6 +20,12 @@ __all__ = ["legacy_generator", "state", "writes_stay_in"]
 def legacy_generator():
     """NumPy's global generator of before ``Generator``."""
     return np.random.mtrand._rand
+
+
+@cache
+def _libraries():
+    """Those with threads of their own; looking for them takes longer than many a case."""
+    return ThreadpoolController()
 
 
 def state():
@@ -29,7 +36,7 @@ def state():
         "warning filters": list(warnings.filters),
         "random": random.getstate(),
         "numpy.random": repr(legacy_generator().get_state()),
-        "BLAS threads": [(library["filepath"], library["num_threads"]) for library in threadpool_info()],
+        "BLAS threads": [library["num_threads"] for library in _libraries().info()],
         "environment": dict(os.environ),
         "working folder": os.getcwd(),
         "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
