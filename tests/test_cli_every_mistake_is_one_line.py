@@ -90,6 +90,7 @@ ARGUMENTS = {
     "no column names": (["fit", "sin2x", "--features", "x,,"], "column names separated by commas are expected"),
     "device": (["fit", "/dev/null", "--target", "y"], "/dev/null: a device, expected a file with a table"),
     "no data set": (["fit"], "DATASET"),
+    "a line break": (["datasets", "a\nb"], "unrecognized arguments: a b"),
     "no command": ([], "COMMAND"),
     "unknown command": (["train"], "invalid choice: 'train'"),
 }

@@ -81,6 +81,12 @@ def test_ranges_that_are_none_are_refused(bad):
         model(bad)
 
 
+@pytest.mark.parametrize("bad", [{1}, "ab", [["0", "0"], ["1", "1"]], [[False, False], [True, True]], object()])
+def test_ranges_of_no_numbers_are_refused(bad):
+    with pytest.raises(ValueError, match="x_range must hold real numbers, received "):
+        model(bad)
+
+
 def test_a_prediction_that_is_no_number_is_refused():
     network = Network.mlp([1, 1])
     steep = Model(network, [np.array([1e10, 0.0])], y_scaler=Scaler(np.zeros(1), np.full(1, 1e299)))

@@ -242,6 +242,22 @@ def test_other_versions_are_named_even_where_their_descriptions_are_odd(tmp_path
         assert "written in format [3, 3" in message
 
 
+@pytest.mark.parametrize("damaged", [b"'shape': (9L,)", b"'shape': ((9,)"], ids=["Python 2", "no end"])
+def test_headers_that_are_no_literals(damaged, tmp_path):
+    """NumPy would read the first one with a warning, and take the second apart until its tokenizer fails."""
+    whole = packed(saved("dense"))
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = members["control_0.npy"]
+    assert b"'shape': (9,)," in header
+    members["control_0.npy"] = header.replace(b"'shape': (9,), ", damaged + b",")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "'control_0' has a header that cannot be read" in refused(out.getvalue(), tmp_path)
+
+
 # --- check sums
 
 

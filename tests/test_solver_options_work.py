@@ -420,7 +420,7 @@ def test_options_are_keyword_only_and_immutable():
 
 def test_what_does_not_fit_the_network_is_refused_when_it_is_known():
     problem = sine()
-    with pytest.raises(ValueError, match=r"nodes must lie in 1..2, received \[5\]"):
+    with pytest.raises(ValueError, match=r"^shooting nodes must lie in 1..2, received \[5\]"):
         solve(problem, options=Options(shooting=[5]))
     with pytest.raises(ValueError, match="one for each of 2 nodes, received 3"):
         solve(problem, options=Options(penalty=[1.0, 2.0, 3.0]))

@@ -10,8 +10,10 @@ the file.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import math
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import IO, Any
@@ -97,6 +99,9 @@ class Archive:
             version = npy.read_magic(file)
             if version != (1, 0):
                 raise ValueError(f"array {name!r} has a header of version {version}, expected (1, 0)")
+            start = file.tell()
+            _check_literal(name, file)
+            file.seek(start)
             shape, _, dtype = npy.read_array_header_1_0(file)
             length = file.tell() + dtype.itemsize * math.prod(shape)
         if dtype.hasobject or member.file_size != length:
@@ -110,3 +115,12 @@ class Archive:
         if self.digests.get(name, digest(array)) != digest(array):
             raise ValueError(f"array {name!r} is not the one that was saved: its check sum differs")
         return array
+
+
+def _check_literal(name: str, file: IO[bytes]) -> None:
+    """Refuse a header that is no Python literal: NumPy would try it as one of Python 2, and fail or warn on the way."""
+    (length,) = struct.unpack("<H", file.read(2))
+    try:
+        ast.literal_eval(file.read(length).decode("latin1"))
+    except SyntaxError:
+        raise ValueError(f"array {name!r} has a header that cannot be read") from None

@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors are errors like any other: one line, exit code 1 (argparse's own 2 means something else here)."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(1, f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -163,10 +163,11 @@ def _checked_scaler(name: str, scaler: Scaler | None, columns: int) -> Scaler:
 def _checked_range(x_range: ArrayLike | None, columns: int) -> Array | None:
     if x_range is None:
         return None
-    checked = np.asarray(x_range, dtype=float)
+    checked = checks.real_array("x_range", x_range)
     if checked.shape != (2, columns) or not (np.isfinite(checked).all() and (checked[0] <= checked[1]).all()):
         raise ValueError(
-            f"x_range must be the lowest and the highest value of each of {columns} input(s), received {x_range!r}"
+            f"x_range must be the lowest and the highest value of each of {columns} input(s), received "
+            f"{checks.shown(x_range)}"
         )
     return checked
 

@@ -110,17 +110,17 @@ class Shooting:
 SINGLE_SHOOTING = Shooting()
 
 
-def check_nodes(nodes: Iterable[int] | None, num_stages: int) -> frozenset[int]:
-    """The nodes as a set; None is all of 1..K-1.
+def check_nodes(nodes: Iterable[int] | None, num_stages: int, name: str = "nodes") -> frozenset[int]:
+    """The nodes as a set; None is all of 1..K-1.  Messages call them by their name.
 
     Raises
     ------
     ValueError
         For a node outside 1..K-1.
     """
-    checks.check("nodes", nodes, checks.optional(checks.NODES))
+    checks.check(name, nodes, checks.optional(checks.NODES))
     possible = frozenset(range(1, num_stages))
     chosen = possible if nodes is None else frozenset(int(k) for k in nodes)
     if not chosen <= possible:
-        raise ValueError(f"nodes must lie in 1..{num_stages - 1}, received {sorted(chosen)}")
+        raise ValueError(f"{name} must lie in 1..{num_stages - 1}, received {sorted(chosen)}")
     return chosen

@@ -147,7 +147,7 @@ class Options:
         """
         if isinstance(self.shooting, str):
             return frozenset(range(1, num_stages) if self.shooting == "multiple" else ())
-        return check_nodes(self.shooting, num_stages)
+        return check_nodes(self.shooting, num_stages, "shooting nodes")
 
 
 OPTIONS = checks.optional(checks.instance(Options, "an ocp_nn.Options"))
