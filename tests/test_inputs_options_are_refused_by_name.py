@@ -40,7 +40,14 @@ BAD = {
     "positive or infinite": [*NO_NUMBER, 0, -1e-300, -INF, HUGE],
     "non-negative": [*NO_NUMBER, -1, -1e-300, INF, HUGE],
     # one number, or one for each of three control blocks
-    "decays": [*(value for value in NO_NUMBER if np.shape(value) != (3,)), -1, INF, HUGE, [1.0, 1.0, -1.0], np.ones(2)],
+    "decays": [
+        *(value for value in NO_NUMBER if not isinstance(value, np.ndarray)),
+        -1,
+        INF,
+        HUGE,
+        [1.0, 1.0, -1.0],
+        np.ones(2),
+    ],
     "non-negative or infinite": [*NO_NUMBER, -1, -1e-300, -INF, HUGE],
     "above one": [*NO_NUMBER, 1, 1.0, 0, INF],
     "share": [*NO_NUMBER, 0, 1, 1.5, INF],

@@ -12,7 +12,7 @@ import numpy as np
 
 import ocp_nn
 from ocp_nn import Dataset, Options, Scaler, TrainingProblem
-from ocp_nn.experiment import Experiment, linear_baseline
+from ocp_nn.learning.experiment import Experiment, linear_baseline
 
 from .draw import controls_of, network_of, odd, pick, plain_table, seldom
 from .oracles import check_file, check_model, check_result, same_bits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ocp_nn import Network
-from ocp_nn.activations import ACTIVATIONS
+from ocp_nn.network.activations import ACTIVATIONS
 
 __all__ = ["ODD", "controls_of", "network_of", "odd", "pick", "plain_table", "seldom"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import ocp_nn
 from ocp_nn import Dense, IpoptOptions, Model, Network, Options, Scaler, TrainingProblem, Trajectory
 from ocp_nn.forward_dp import FORMS
-from ocp_nn.initialise import INITIALISATIONS
+from ocp_nn.solvers.augmented_lagrangian.initialise import INITIALISATIONS
 
 from .draw import network_of, odd, pick, seldom
 from .oracles import check_model, check_result, same_bits
