@@ -1,7 +1,7 @@
 """Sets up and runs everything from a fresh checkout; needs only Python >= 3.10 and git.
 
     python3 scripts/dev.py demo             train on real data, check against IPOPT: results/diabetes
-    python3 scripts/dev.py test [ARGS]      lint, types and tests; ARGS go to pytest
+    python3 scripts/dev.py test [ARGS]      lint, types and tests on all cores; ARGS go to pytest instead
     python3 scripts/dev.py lint             lint and types only
     python3 scripts/dev.py setup            only create .venv, with everything for development
 
@@ -59,7 +59,7 @@ def lint(_: list[str]) -> None:
 
 def test(rest: list[str]) -> None:
     lint(rest)
-    run(PYTHON, "-m", "pytest", *rest)
+    run(PYTHON, "-m", "pytest", *(rest or ("--numprocesses", "auto")))
 
 
 def ensure_environment(extra: str) -> None:

@@ -25,22 +25,12 @@ from typing import Any
 
 import casadi as ca
 import numpy as np
+from deep_suite import CASES, sin2x
 
 import ocp_nn
 from ocp_nn import Network, Options, Result, TrainingProblem
 
 UCI = Path(__file__).resolve().parents[2] / "shared/data/uci"
-DEEP = (
-    ("sigmoid", 10, 5),
-    ("sigmoid", 20, 5),
-    ("sigmoid", 40, 5),
-    ("tanh", 10, 8),
-    ("tanh", 30, 5),
-    ("tanh", 50, 8),
-    ("relu", 10, 8),
-    ("relu", 20, 8),
-    ("relu", 30, 8),
-)
 DEEP_OUTER, REAL_OUTER, SMALL_OUTER = 150, 60, 150
 
 Solve = Callable[[], Result]
@@ -124,7 +114,7 @@ def solves() -> Iterator[tuple[str, Solve]]:
 
 
 def deep_suite() -> Iterator[tuple[str, Solve]]:
-    for activation, depth, width in DEEP:
+    for activation, depth, width in CASES:
         for seed in range(2):
             network = Network.mlp([1, *[width] * depth, 1], activation=activation)
             problem = TrainingProblem(network, *sin2x(seed), weight_decay=1e-3)
@@ -192,12 +182,6 @@ def resumed_from_file(problem: TrainingProblem) -> Result:
 
 def residual_problem() -> TrainingProblem:
     return TrainingProblem(Network.mlp([1, 6, 6, 6, 1], residual=True), *sin2x(2), weight_decay=1e-3)
-
-
-def sin2x(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    x = rng.uniform(-3.0, 3.0, (100, 1))
-    return x, np.sin(2 * x) + 0.05 * rng.standard_normal(x.shape)
 
 
 def scaled(name: str, hidden: list[int], weight_decay: float, activation: str = "tanh") -> TrainingProblem:
