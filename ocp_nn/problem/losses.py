@@ -13,7 +13,7 @@ serves every loss here (our derivation; for softmax the singular root below).  W
 | `huber`    | 1/2 e^2, or d |e| - d^2/2      | sqrt(min(1, d/|e|))         | L e           | a scalar equation |
 | `logistic` | log(1 + exp(-s z)), s = 2y - 1 | sqrt(p (1 - p))             | (p - y)/L     | log odds          |
 | `softmax`  | log sum exp(z) - z_y           | diag(s) - p s', s = sqrt(p) | (p - y)/s     | log frequencies   |
-| `poisson`  | exp(z) - y z                   | exp(z/2)                    | (exp z - y)/L | log of the mean   |
+| `poisson`  | exp z - y - y (z - log y)      | exp(z/2)                    | (exp z - y)/L | log of the mean   |
 
 For Huber the root is that of iteratively reweighted squares: L L' bounds phi'' from above, and the exact second
 derivative, 1 or 0, is what Newton steps and IPOPT get.
@@ -244,7 +244,7 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Poisson:
-    """phi = exp(z) - y z, counts y >= 0, every output by itself: -log likelihood of the rate exp(z) and a constant."""
+    """phi = exp(z) - y - y (z - log y), counts y >= 0, every output by itself: half the deviance of the rate exp(z)."""
 
     name = "poisson"
 
@@ -257,7 +257,7 @@ class Poisson:
             )
 
     def values(self, z: Array, y: Array) -> Array:
-        return (np.exp(z) - y * z).sum(axis=1)
+        return (np.exp(z) - y * z + (special.xlogy(y, y) - y)).sum(axis=1)
 
     def gradient(self, z: Array, y: Array) -> Array:
         return np.exp(z) - y
@@ -272,7 +272,7 @@ class Poisson:
         return np.exp(z)
 
     def symbolic(self, z: Any, y: Any) -> Any:
-        return ca.sum1(ca.exp(z) - y * z)
+        return ca.sum1(ca.exp(z) - y * z + (y * ca.log(ca.fmax(y, 1e-300)) - y))
 
     def best_constant(self, y: Array, weights: Array) -> Array:
         return np.log(np.average(y, axis=0, weights=weights))

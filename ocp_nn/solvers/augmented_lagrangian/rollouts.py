@@ -46,5 +46,5 @@ def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
 
 
 def follows(problem: TrainingProblem, objective: float) -> bool:
-    """Whether a rollout with this objective explains most of the targets' variance."""
-    return objective <= _FOLLOWS * problem.line.mean_objective
+    """Whether a rollout with this objective explains most of the targets' variance, or of what a constant leaves."""
+    return objective <= _FOLLOWS * problem.null_objective

@@ -87,7 +87,7 @@ def sample_of(problem: TrainingProblem, options: Options) -> TrainingProblem | N
     chosen = np.random.default_rng(options.seed).choice(problem.num_samples, wanted, replace=False)
     rows = np.sort(chosen)
     decay = problem.weight_decay * wanted / problem.num_samples
-    return TrainingProblem(problem.network, problem.x[rows], problem.y[rows], decay)
+    return problem.part(rows, decay)
 
 
 def sample_options(options: Options) -> Options:
