@@ -35,7 +35,7 @@ from typing import Any, Protocol
 import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 __all__ = ["LOSSES", "Custom", "Huber", "Logistic", "Loss", "Poisson", "Softmax", "Squared", "loss_named"]
 
@@ -43,6 +43,9 @@ Array = NDArray[np.float64]
 
 # p and 1 - p as the roots see them, at least.
 _LEAST_PROBABILITY = 1e-12
+
+# Halves of an interval: what is left is rounding.
+_BISECTIONS = 60
 
 
 class Loss(Protocol):
@@ -351,6 +354,8 @@ class Custom:
         return self.function(z, y)
 
     def best_constant(self, y: Array, weights: Array) -> Array:
+        from scipy import optimize  # slow to import, and seldom needed
+
         def total(z: Array) -> tuple[float, Array]:
             values, gradients, _ = self._evaluated(np.broadcast_to(z, y.shape), y)
             return float(weights @ values), weights @ gradients
@@ -359,21 +364,13 @@ class Custom:
 
 
 def _best_entries(loss: Loss, y: Array, weights: Array) -> Array:
-    """The best constant, entry by entry: between the smallest and the largest target."""
-
-    def total(z: float, column: Array) -> float:
-        return float(weights @ loss.values(np.full_like(column, z), column))
-
-    columns = [y[:, [j]] for j in range(y.shape[1])]
-    bounds = [(float(column.min()), float(column.max())) for column in columns]
-    return np.array(
-        [
-            optimize.minimize_scalar(total, args=(column,), bounds=bound, method="bounded", options={"xatol": 1e-10}).x
-            if bound[0] < bound[1]
-            else bound[0]
-            for column, bound in zip(columns, bounds, strict=True)
-        ]
-    )
+    """The best constant, entry by entry: between the smallest and the largest target, by bisection of phi'."""
+    low, high = y.min(axis=0), y.max(axis=0)
+    for _ in range(_BISECTIONS):
+        middle = low + (high - low) / 2
+        rises = weights @ loss.gradient(np.broadcast_to(middle, y.shape), y) > 0
+        low, high = np.where(rises, low, middle), np.where(rises, middle, high)
+    return low + (high - low) / 2
 
 
 def _odd(y: Array, fine: NDArray[np.bool_]) -> str:

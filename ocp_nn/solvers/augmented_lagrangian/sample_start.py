@@ -73,7 +73,7 @@ def _trained_on_sample(
     while patience and terminate(sample, state, options) is None and time.perf_counter() < deadline:
         state = step(sample, state, options, deadline=deadline, observe=observe)
         reached = Best(state.best.controls, rollout_objective(problem, state.best.controls))
-        gains = best.objective - reached.objective > SETTLED_GAIN * best.objective
+        gains = best.objective - reached.objective > SETTLED_GAIN * abs(best.objective)
         patience = _PATIENCE if gains or state.schedule.finish is None else patience - 1
         best = best.better(reached)
     return best.controls, state.counts["least_squares"]
