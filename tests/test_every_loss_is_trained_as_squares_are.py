@@ -11,12 +11,23 @@ import pytest
 from losses import CASES, LOSSES, log_cosh, problem
 
 import ocp_nn
-from ocp_nn import Network, Options, TrainingProblem, certify, multiple_shooting, single_shooting, solve, solve_ipopt
+from ocp_nn import (
+    Network,
+    Options,
+    TrainingProblem,
+    certify,
+    multiple_shooting,
+    single_shooting,
+    solve,
+    solve_ipopt,
+    transcribe,
+)
 from ocp_nn.network.scaled_stage import ScaledStage
 from ocp_nn.problem.curvature import hessian_product, reduced_hessian
 from ocp_nn.problem.losses import Custom, Huber
 from ocp_nn.solvers.augmented_lagrangian.initialise import fit_states, initialise
 from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
+from ocp_nn.solvers.nlp.hessian import LagrangianHessian
 
 every_loss = pytest.mark.parametrize(("name", "weighted"), CASES)
 
@@ -50,6 +61,18 @@ def test_gradient_and_hessian_are_casadis_of_the_transcription(name, weighted):
     bend = training.data.curvature(point.outputs[-1])
     product = hessian_product(training, stages, adjoints.costates, training.network.split(direction), bend)
     assert relative(np.concatenate(product), hessian.full() @ direction) < 1e-10
+
+
+@every_loss
+@pytest.mark.parametrize("nodes", [(), (2,), (1, 2)])
+def test_ipopts_hessian_is_casadis(name, weighted, nodes):
+    training = problem(name, weighted=weighted, samples=6, hidden=(3, 2))
+    program, rng = transcribe(training, nodes), np.random.default_rng(3)
+    x, lam_g = 0.5 * rng.standard_normal(program.num_variables), rng.standard_normal(program.num_constraints)
+    symbols, f, g = (program.problem[key] for key in ("x", "f", "g"))
+    expected = ca.Function("h", [symbols], [ca.hessian(0.7 * f + ca.dot(ca.DM(lam_g), g), symbols)[0]])(x).full()
+    found = LagrangianHessian(program, symmetric=True)(x, [], 0.7, lam_g).full()
+    assert relative(found, expected) < 1e-10
 
 
 @every_loss
@@ -155,8 +178,8 @@ def test_training_converges_to_what_certificate_and_ipopt_confirm(name, shooting
     assert result.rollout_objective < 0.8 * training.null_objective
     certificate = certify(training, result.trajectory, tolerance=1e-7, curvature=True)
     assert certificate.passed(), certificate.failures()
-    transcribe = single_shooting if shooting == "single" else multiple_shooting
-    other = solve_ipopt(transcribe(training), result.trajectory)
+    program = (single_shooting if shooting == "single" else multiple_shooting)(training)
+    other = solve_ipopt(program, result.trajectory)
     assert other.objective == pytest.approx(result.objective, rel=1e-6)
     assert abs(certificate.objective - training.objective(result.trajectory)) <= 1e-12 * certificate.scale
 

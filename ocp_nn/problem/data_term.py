@@ -74,6 +74,11 @@ class DataTerm:
         """Whether this is half the sum of squares, without weights."""
         return isinstance(self.loss, Squared) and self.weights is None
 
+    @property
+    def couples_outputs(self) -> bool:
+        """Whether phi'' may have entries off its diagonal."""
+        return isinstance(self.loss, Softmax | Custom)
+
     def rows(self, rows: Any) -> DataTerm:
         """The term of some samples."""
         return DataTerm(self.loss, self.y[rows], None if self.weights is None else self.weights[rows])
