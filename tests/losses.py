@@ -40,4 +40,6 @@ def problem(name, *, weighted=False, samples=60, hidden=(5, 5), weight_decay=0.0
     weights = rng.uniform(0.2, 3.0, samples) if weighted else None
     if weights is not None:
         weights[3] = 0.0
-    return TrainingProblem(Network.mlp([1, *hidden, outputs], "tanh"), x, y, weight_decay, loss, weights)
+    return TrainingProblem(
+        Network.mlp([1, *hidden, outputs], "tanh"), x, y, weight_decay, loss=loss, sample_weight=weights
+    )

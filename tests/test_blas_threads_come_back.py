@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import faulthandler
 import linecache
 import os
+import signal
 import sys
 import threading
 
@@ -140,13 +140,19 @@ def in_child(act) -> None:
     child = os.fork()
     if child == 0:
         code = 1
-        faulthandler.dump_traceback_later(30, exit=True)
         try:
             act()
             code = 0
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    # A child that waits for a lock for ever fails the test; a watchdog thread of its own may not start after a fork.
+    killer = threading.Timer(60, os.kill, (child, signal.SIGKILL))
+    killer.start()
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        killer.cancel()
+        killer.join()
 
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")

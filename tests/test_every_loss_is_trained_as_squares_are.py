@@ -216,8 +216,8 @@ def test_zero_weights_leave_samples_out_and_a_weight_of_two_repeats_one(name):
     weights = np.ones(30)
     weights[[2, 11]], weights[[5, 20]] = 0.0, 2.0
     rows = np.repeat(np.arange(30), weights.astype(int))
-    weighted = TrainingProblem(network, x, y, 0.02, loss, weights)
-    repeated = TrainingProblem(network, x[rows], y[rows], 0.02, loss)
+    weighted = TrainingProblem(network, x, y, 0.02, loss=loss, sample_weight=weights)
+    repeated = TrainingProblem(network, x[rows], y[rows], 0.02, loss=loss)
     assert weighted.null_objective == pytest.approx(repeated.null_objective, rel=1e-9)
     options, start = Options(tolerance=1e-8), initialise(repeated)
     first, second = solve(weighted, start, options=options), solve(repeated, start, options=options)
@@ -230,7 +230,7 @@ def test_zero_weights_leave_samples_out_and_a_weight_of_two_repeats_one(name):
 
 def test_weights_of_one_are_no_weights():
     training = problem("logistic")
-    same = TrainingProblem(training.network, training.x, training.y, 0.02, "logistic", np.ones(60))
+    same = TrainingProblem(training.network, training.x, training.y, 0.02, loss="logistic", sample_weight=np.ones(60))
     assert same.sample_weight is None and same.is_same_as(training)
     other = TrainingProblem(training.network, training.x, training.y, 0.02)
     assert not other.is_same_as(training) and not problem("logistic", weighted=True).is_same_as(training)
@@ -241,7 +241,7 @@ def test_weights_of_one_are_no_weights():
 def test_fitted_states_beat_a_constant(name, activation):
     training = problem(name)
     loss, outputs, _ = LOSSES[name]
-    training = TrainingProblem(Network.mlp([1, 8, 8, outputs], activation), training.x, training.y, 1e-3, loss)
+    training = TrainingProblem(Network.mlp([1, 8, 8, outputs], activation), training.x, training.y, 1e-3, loss=loss)
     controls = fit_states(training, 0)
     assert training.data.value(training.network.predict(controls, training.x)) < training.null_objective
 
@@ -315,7 +315,7 @@ def test_bad_input_is_one_clear_error(y, options, message):
 def test_one_class_alone_is_trained():
     """Its best constant is infinite; weight decay keeps the network from it."""
     for loss, y, outputs in (("softmax", np.eye(3)[[0, 0, 1, 0]], 3), ("logistic", np.ones((4, 1)), 1)):
-        training = TrainingProblem(Network.mlp([1, 3, outputs]), X, y, 0.1, loss)
+        training = TrainingProblem(Network.mlp([1, 3, outputs]), X, y, 0.1, loss=loss)
         assert np.isfinite(training.null_objective)
         result = solve(training)
         assert result.status.value == "converged" and certify(training, result.trajectory).passed()
@@ -326,7 +326,7 @@ def test_a_loss_of_ones_own_may_be_negative(shift):
     """Poisson's likelihood without its constants; thresholds relative to J know no sign."""
     z, y = ca.SX.sym("z"), ca.SX.sym("y")
     training, own = problem("poisson"), Custom(ca.Function("own", [z, y], [ca.exp(z) - y * z + shift]))
-    negative = TrainingProblem(training.network, training.x, training.y, training.weight_decay, own)
+    negative = TrainingProblem(training.network, training.x, training.y, training.weight_decay, loss=own)
     result = solve(negative, options=Options(max_outer=300))
     assert result.status.value == "converged" and result.objective < negative.null_objective < 0
     assert certify(negative, result.trajectory).passed()

@@ -75,6 +75,7 @@ class TrainingProblem:
         x: ArrayLike,
         y: ArrayLike,
         weight_decay: float = 1e-3,
+        *,
         loss: str | Loss = "squared",
         sample_weight: ArrayLike | None = None,
     ) -> None:

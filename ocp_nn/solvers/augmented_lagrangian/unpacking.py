@@ -228,7 +228,7 @@ def _problem(archive: Archive, meta: dict[str, Any], network: Network) -> Traini
     y = archive.floats("problem_y", (*samples, network.num_outputs))
     weight = archive.floats("problem_weight", samples) if "problem_weight" in archive else None
     loss = _loss(archive, scalars["loss"], meta["versions"])
-    return TrainingProblem(network, x, y, scalars["weight_decay"], loss, weight)
+    return TrainingProblem(network, x, y, scalars["weight_decay"], loss=loss, sample_weight=weight)
 
 
 def _loss(archive: Archive, values: dict[str, Any], versions: dict[str, str]) -> Loss:
