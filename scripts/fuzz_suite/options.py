@@ -141,6 +141,9 @@ def _numpy_random_kept():
 
 def _estimator(rng, folder):
     given = {"weight_decay": 0.1, "max_iter": 5, "random_state": 0} | _drawn(rng, _FINE_ESTIMATOR)
+    for name, most in (("n_restarts", 3), ("max_iter", 20)):  # more would be done, and take its time
+        if isinstance(given.get(name), int) and given[name] > most:
+            given[name] = most
     regressor = ocp_nn.OCPRegressor(**given)
     named = tuple(given) if given["random_state"] in (0, None, 5) else ()  # scikit-learn has words for that one
     with our_words(naming=named), _numpy_random_kept():
