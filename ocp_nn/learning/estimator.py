@@ -236,7 +236,8 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
     # --- parameters
 
     def _widths(self) -> tuple[int, ...]:
-        return tuple(int(width) for width in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)))
+        sizes: Any = self.hidden_layer_sizes
+        return tuple(int(width) for width in (sizes if np.ndim(sizes) else [sizes]))
 
     def _seed(self, earlier: Result | None) -> int:
         """Going on needs the seed of before: restarts are drawn from it."""
