@@ -82,7 +82,7 @@ def test_no_constant_is_better_than_the_best(name):
         return float(weights @ loss.values(np.broadcast_to(z, y.shape), y))
 
     gradient = weights @ loss.gradient(np.broadcast_to(best, y.shape), y)
-    assert np.abs(gradient).max() <= 1e-4
+    assert np.abs(gradient).max() <= (1e-4 if name == "custom" else 1e-12)
     for _ in range(20):
         assert total(best) <= total(best + 0.1 * RNG.standard_normal(y.shape[1]))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..network.linear_stages import STRIP, DenseStage
+from ..network.scaled_stage import unscaled
 from .subproblem import Subproblem
 
 __all__ = ["Cost", "chunk_size", "factor_share", "predict_cost"]
@@ -63,7 +64,7 @@ def _sensitivities(sub: Subproblem, samples: int) -> float:
 def _sweep_flops(sub: Subproblem) -> float:
     """Operations of the sweeps of one step: mean, adjoint, back-propagation, states and the output sensitivities."""
     total = 0
-    for stage in sub.stages:
+    for stage in unscaled(sub.stages):
         inner = stage.num_inputs if isinstance(stage, DenseStage) else stage.num_controls
         total += 2 * stage.num_outputs * ((4 + sub.num_rows) * stage.num_inputs + 3 * inner)
     return float(sub.num_samples * total)
@@ -78,7 +79,7 @@ def _dual(sub: Subproblem) -> Cost:
     samples, outputs = sub.num_samples, sub.num_rows
     size = samples * outputs
     flops, rows = size**3 / 3 + 2 * size**2 + _sweep_flops(sub), 0
-    for stage in sub.stages:
+    for stage in unscaled(sub.stages):
         if isinstance(stage, DenseStage):
             flops += size**2 * stage.num_outputs + samples**2 * (stage.num_inputs + 1)
         else:
@@ -113,7 +114,7 @@ def _primal(sub: Subproblem, *, qr: bool) -> Cost:
 def _covariance(sub: Subproblem) -> Cost:
     samples, outputs = sub.num_samples, sub.num_rows
     flops, moved, largest = (samples * outputs) ** 3 / 3, 0.0, 0.0
-    for k, stage in enumerate(sub.stages):
+    for k, stage in enumerate(unscaled(sub.stages)):
         n, n_next = stage.num_inputs if k > 0 else 0, stage.num_outputs  # dx_0 = 0 carries no covariance
         flops += 2 * samples**2 * n_next * n * (n + n_next)
         flops += samples**2 * (n_next if isinstance(stage, DenseStage) else 2 * n_next**2 * stage.num_controls)

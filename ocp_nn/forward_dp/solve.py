@@ -152,8 +152,6 @@ class Prepared:
         numpy.linalg.LinAlgError
             If the factorisation fails in floating point: raise the damping.
         """
-        if damping is not None:
-            checks.check("damping", damping, checks.NON_NEGATIVE)
         condensed = self.condensed if damping is None else self.condensed.damped(damping)
         with _naming_bad_stages(condensed.subproblem):
             factor = self.matrix.factor(condensed.subproblem)

@@ -14,7 +14,8 @@ infinite single shooting, a mixture partial shooting; one code path serves them 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +38,10 @@ class NonFiniteError(np.linalg.LinAlgError, ValueError):
 _DECAYS = checks.either(
     checks.NON_NEGATIVE, checks.sequence(checks.NON_NEGATIVE, "a sequence of finite numbers >= 0, one a block")
 )
+
+
+# What is computed once and depends on the damping.
+_OF_DAMPING = ("ridges", "ridge_vector", "mean_controls")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +157,7 @@ class Subproblem:
             raise ValueError(f"penalties and the initial weight must lie in (0, inf], received {received}")
         checks.check("weight_decay", self.weight_decay, _DECAYS)
         checks.check("damping", self.damping, checks.NON_NEGATIVE)
-        if not all(0 < ridge < np.inf for ridge in self.ridges):
-            raise ValueError(
-                f"weight_decay and damping must have a positive sum, received {self.weight_decay} and {self.damping}"
-            )
+        self._check_ridges()
         self._check_terms()
         for name in ("controls", "gaps"):
             real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(getattr(self, name))])
@@ -170,9 +172,15 @@ class Subproblem:
                     f"shapes {[u.shape for u in self.controls]}"
                 )
 
-        unused = set(range(len(self.controls))) - {block for _, _, block in self._rows()}
+        unused = set(range(len(self.controls))).difference(self.blocks, [term.block for term in self.terms])
         if unused:
             raise ValueError(f"control blocks {sorted(unused)} act nowhere: every block needs a stage or a term")
+
+    def _check_ridges(self) -> None:
+        if not (self.ridge > 0 and max(self.ridges) < np.inf):
+            raise ValueError(
+                f"weight_decay and damping must have a positive sum, received {self.weight_decay} and {self.damping}"
+            )
 
     def _check_terms(self) -> None:
         stages = [term.stage for term in self.terms]
@@ -191,7 +199,7 @@ class Subproblem:
         for term in self.terms:
             yield term.output, term.residual, term.block
 
-    @property
+    @cached_property
     def stages(self) -> tuple[LinearStage, ...]:
         """The dynamics and then the terms."""
         return (*self.dynamics, *(term.output for term in self.terms))
@@ -283,8 +291,20 @@ class Subproblem:
                     raise NonFiniteError(f"stage {k}: non-finite values in its {name}")
 
     def damped(self, damping: float) -> Subproblem:
-        """The same subproblem with another Levenberg-Marquardt damping."""
-        return replace(self, damping=damping)
+        """The same subproblem with another Levenberg-Marquardt damping.
+
+        Raises
+        ------
+        ValueError
+            Unless the damping is a finite number >= 0 and every rho_b + mu positive.
+        """
+        checks.check("damping", damping, checks.NON_NEGATIVE)
+        other = copy(self)  # all else has been checked when this one was made
+        object.__setattr__(other, "damping", damping)
+        for name in _OF_DAMPING:
+            other.__dict__.pop(name, None)
+        other._check_ridges()
+        return other
 
     def value(self, du: Arrays, dx: Arrays) -> float:
         """The objective at a step, from its definition; terms with an infinite penalty are left out.

@@ -132,7 +132,7 @@ class Batch:
         """Where the rows of each term end."""
         return tuple(np.cumsum([output.num_outputs for output in self.outputs]).tolist())
 
-    @property
+    @cached_property
     def num_rows(self) -> int:
         """M."""
         return self._ends[-1]
@@ -212,12 +212,11 @@ class Batch:
         return self._costate(0, etas[-1], etas[0] if self.dynamics else None)
 
     def _costate(self, k: int, theta: Array, following: Array | None) -> Array:
-        parts = [self.outputs[j].transpose_state(self._cut(theta, j)) for j in self._terms_at[k]]
-        if following is not None:
-            parts.append(self.dynamics[k].transpose_state(following))
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
+        total = None if following is None else self.dynamics[k].transpose_state(following)
+        for j in self._terms_at[k]:
+            part = self.outputs[j].transpose_state(self._cut(theta, j))
+            total = part if total is None else total + part
+        assert total is not None
         return total
 
     def pull(self, etas: Sequence[Array]) -> Array:
@@ -249,9 +248,11 @@ class Batch:
         return self._sensitivity(0, self.sensitivities[0] if self.dynamics else None)
 
     def _sensitivity(self, k: int, following: Array | None) -> Array:
+        later = None if following is None else self.dynamics[k].carry_output(following)
+        if later is not None and not self._terms_at[k]:
+            return later
         parts = [self.outputs[j].carry_output(self._identity(j)) for j in self._terms_at[k]]
-        if following is not None:
-            parts.append(self.dynamics[k].carry_output(following))
+        parts += [] if later is None else [later]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _identity(self, term: int) -> Array:

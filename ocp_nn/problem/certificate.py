@@ -2,7 +2,8 @@
 
 Nothing here is shared with the solvers: the layers are written out once more from W, b and the formulas of the
 activations (their slopes as functions of the pre-activation, where training uses the value); stages that are CasADi
-functions are called as such.  What is checked, with lambda_K the residual:
+functions are called as such, and losses are written out again too (:mod:`.certificate_losses`).  What is checked, with
+lambda_K the gradient of the loss in the output, for squares the residual:
 
     defects            d_k = f_k(x_k, u_k) - x_{k+1}
     gap                |J - J(rollout)| / max(1, |J|)
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from ..base import checks
 from ..base.display import html_table
 from ..network.layers import Dense
+from .certificate_losses import WrittenLoss
 from .optimal_control import PROBLEM, TrainingProblem
 from .trajectory import Trajectory
 
@@ -217,12 +219,13 @@ def _certify(problem: TrainingProblem, trajectory: Trajectory, curvature: bool, 
     layers = [_Stage(layer) for layer in problem.network.layers]
     u, x = trajectory.controls, trajectory.states
     rolled, rolled_output = _roll(layers, problem.x, u)
-    adjoints = _adjoints(layers, rolled, u, rolled_output - problem.y)
+    loss = WrittenLoss(problem)
+    adjoints = _adjoints(layers, rolled, u, loss.gradient(rolled_output))
     values = [layer.value(xk, uk) for layer, xk, uk in zip(layers, x, u, strict=True)]
-    residual = values[-1] - problem.y
+    in_output = loss.gradient(values[-1])
     objective, rollout_objective = _objective(problem, u, values[-1]), _objective(problem, u, rolled_output)
     given = trajectory.multipliers
-    costates = [*(given if given is not None else _adjoints(layers, x, u, residual)[:-1]), residual]
+    costates = [*(given if given is not None else _adjoints(layers, x, u, in_output)[:-1]), in_output]
     pulled = [layer.pull(*point) for layer, *point in zip(layers, x, u, costates[1:], strict=True)]
     in_controls = [pull[1] + problem.weight_decay * uk for pull, uk in zip(pulled, u, strict=True)]
     in_states = [pull[0] - lk for pull, lk in zip(pulled[1:], costates[1:-1], strict=True)]
@@ -263,7 +266,7 @@ def _layer_defect(k: int, defect: Array) -> LayerDefect:
 
 def _objective(problem: TrainingProblem, controls: Sequence[Array], output: Array) -> float:
     decay = sum(float(np.sum(u**2)) for u in controls)
-    return 0.5 * float(np.sum((output - problem.y) ** 2)) + 0.5 * problem.weight_decay * decay
+    return WrittenLoss(problem).value(output) + 0.5 * problem.weight_decay * decay
 
 
 def _sigmoid(a: Array) -> Array:
@@ -332,10 +335,10 @@ def _roll(layers: Sequence[_Stage], x: Array, controls: Sequence[Array]) -> tupl
 
 
 def _adjoints(
-    layers: Sequence[_Stage], states: Sequence[Array], controls: Sequence[Array], residual: Array
+    layers: Sequence[_Stage], states: Sequence[Array], controls: Sequence[Array], in_output: Array
 ) -> list[Array]:
     """lambda_0..lambda_K."""
-    costates = [residual]
+    costates = [in_output]
     for layer, x, u in zip(reversed(layers), reversed(states), reversed(controls), strict=True):
         costates.append(layer.pull(x, u, costates[-1])[0])
     return costates[::-1]
@@ -343,7 +346,7 @@ def _adjoints(
 
 def _gradient(problem: TrainingProblem, layers: Sequence[_Stage], controls: Sequence[Array]) -> Array:
     states, output = _roll(layers, problem.x, controls)
-    costates = _adjoints(layers, states, controls, output - problem.y)
+    costates = _adjoints(layers, states, controls, WrittenLoss(problem).gradient(output))
     points = zip(layers, states, controls, costates[1:], strict=True)
     return np.concatenate([layer.pull(x, u, eta)[1] + problem.weight_decay * u for layer, x, u, eta in points])
 

@@ -4,14 +4,14 @@ Single shooting minimises J(u) along rollouts.  With the tangents dx_{k+1} = A_k
 lambda_k of back-propagation, the product of its Hessian with a direction du follows by differentiating the adjoint
 recursion once more (Pearlmutter, 1994, "Fast exact multiplication by the Hessian"):
 
-    dlambda_K = dx_K,     (p_k, q_k) = Hessian of sum_i <lambda_{k+1}^i, f_k(x^i, u)> times (dx_k, du_k)
+    dlambda_K = w phi''(z) dx_K,     (p_k, q_k) = Hessian of sum_i <lambda_{k+1}^i, f_k(x^i, u)> times (dx_k, du_k)
     dlambda_k = A_k' dlambda_{k+1} + p_k,     (H du)_k = B_k' dlambda_{k+1} + q_k + rho du_k
 
 Multiple shooting cuts the chain of stages at its nodes.  A *segment* is what lies between two cuts: it starts at a
 state x that is a variable (or at the inputs, which are not), and no second derivative couples two segments.  Its
 Hessian carries the sensitivities S_k^i = d x_k^i / d (x^i, controls so far) forward, (N, n_k, columns), and adds up
 
-    sum_i sigma S_K^i' S_K^i  +  sum_k sum_i [S_k^i; E_k]' (Hessian of <lambda_{k+1}^i, f_k>) [S_k^i; E_k]
+    sum_i sigma S_K^i' (w phi'')^i S_K^i  +  sum_k sum_i [S_k^i; E_k]' (Hessian of <lambda_{k+1}^i, f_k>) [S_k^i; E_k]
 
 where E_k picks u_k; the first term is there where the segment ends in the loss, and is Gauss-Newton's.  Single
 shooting is the one segment without a free start.  For a dense layer, with a = W x + b, c = lambda phi''(a) and
@@ -42,7 +42,11 @@ _CHUNK = 2_000_000
 
 
 def hessian_product(
-    problem: TrainingProblem, stages: Sequence[LinearStage], costates: Sequence[Array], direction: Sequence[Array]
+    problem: TrainingProblem,
+    stages: Sequence[LinearStage],
+    costates: Sequence[Array],
+    direction: Sequence[Array],
+    output_curvature: Array | None = None,
 ) -> Arrays:
     """The Hessian of the reduced objective J(u) times a direction.
 
@@ -55,6 +59,9 @@ def hessian_product(
         lambda_0..lambda_K there (``problem.adjoints``).
     direction : sequence of K arrays
         du_k, one vector a stage.
+    output_curvature : array, optional
+        The objective's second derivative in the output (``problem.data.curvature``): its diagonal, (N, m), or
+        (N, m, m); None is the identity, that of squares.
 
     Returns
     -------
@@ -64,8 +71,9 @@ def hessian_product(
     tangents: list[Array | None] = [None]
     for stage, du in zip(stages, direction, strict=True):
         tangents.append(stage.apply(tangents[-1], du))
-    eta = tangents.pop()
-    assert eta is not None
+    last = tangents.pop()
+    assert last is not None
+    eta = _times(output_curvature, last[:, :, None])[:, :, 0]
     product: list[Array] = []
     for k in reversed(range(len(stages))):
         p, q = stages[k].curvature_product(costates[k + 1], tangents[k], direction[k])
@@ -83,7 +91,7 @@ def reduced_hessian(problem: TrainingProblem, controls: Sequence[Array], *, gaus
     problem : TrainingProblem
     controls : sequence of K arrays
     gauss_newton : bool
-        Leave the curvature of the stages out: J_r' J_r + rho I with the Jacobian J_r of the residual.
+        Leave the curvature of the stages out: J' (w phi'') J + rho I with the Jacobian J of the outputs.
 
     Returns
     -------
@@ -98,9 +106,10 @@ def reduced_hessian(problem: TrainingProblem, controls: Sequence[Array], *, gaus
     trajectory = problem.rollout(controls)
     outputs = problem.outputs(trajectory)
     stages = problem.linearize(trajectory, outputs)
-    costates = problem.backpropagate(stages, trajectory.controls, outputs[-1] - problem.y).costates
+    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradient(outputs[-1])).costates
     multipliers = None if gauss_newton else costates[1:]
-    hessian = segment_hessian(stages, multipliers, free_start=False, loss=1.0).controls
+    bend = problem.data.curvature(outputs[-1], gauss_newton=gauss_newton)
+    hessian = segment_hessian(stages, multipliers, free_start=False, loss=1.0, output_curvature=bend).controls
     hessian[np.diag_indices_from(hessian)] += problem.weight_decay
     return hessian
 
@@ -148,9 +157,14 @@ class SegmentHessian:
 
 
 def segment_hessian(
-    stages: Sequence[LinearStage], multipliers: Sequence[Array] | None, *, free_start: bool, loss: float = 0.0
+    stages: Sequence[LinearStage],
+    multipliers: Sequence[Array] | None,
+    *,
+    free_start: bool,
+    loss: float = 0.0,
+    output_curvature: Array | None = None,
 ) -> SegmentHessian:
-    """The second derivatives of <multiplier, end of the segment> and of ``loss``/2 times its squared size.
+    """The second derivatives of <multiplier, end of the segment> and of ``loss`` times what its end costs.
 
     Parameters
     ----------
@@ -161,7 +175,9 @@ def segment_hessian(
     free_start : bool
         Whether the state the segment starts at is a variable.
     loss : float
-        sigma, weight of the squared output: 0 for a segment that ends in a constraint.
+        sigma, weight of the objective: 0 for a segment that ends in a constraint.
+    output_curvature : array, optional
+        As for :func:`hessian_product`.
     """
     samples, width = stages[0].num_samples, stages[0].num_inputs if free_start else 0
     total = sum(stage.num_controls for stage in stages)
@@ -172,12 +188,17 @@ def segment_hessian(
     for start in range(0, samples, chunk):
         rows = slice(start, start + chunk)
         some = None if multipliers is None else [multiplier[rows] for multiplier in multipliers]
-        _add_samples(hessian.rows(rows), [stage.rows(rows) for stage in stages], some, loss)
+        bend = None if output_curvature is None else output_curvature[rows]
+        _add_samples(hessian.rows(rows), [stage.rows(rows) for stage in stages], some, loss, bend)
     return hessian
 
 
 def _add_samples(
-    hessian: SegmentHessian, stages: Sequence[LinearStage], multipliers: Sequence[Array] | None, loss: float
+    hessian: SegmentHessian,
+    stages: Sequence[LinearStage],
+    multipliers: Sequence[Array] | None,
+    loss: float,
+    output_curvature: Array | None,
 ) -> None:
     """Add the terms of some samples, carrying their sensitivities forward."""
     samples, width = hessian.states.shape[:2]
@@ -191,7 +212,14 @@ def _add_samples(
         if loss or k + 1 < len(stages):
             sensitivity = _carry(stage, sensitivity)
     if loss:
-        hessian.add(loss * sensitivity, sensitivity)
+        hessian.add(loss * _times(output_curvature, sensitivity), sensitivity)
+
+
+def _times(curvature: Array | None, columns: Array) -> Array:
+    """The output's curvature times columns, (N, m, columns)."""
+    if curvature is None:
+        return columns
+    return np.asarray(curvature[:, :, None] * columns if curvature.ndim == 2 else curvature @ columns)
 
 
 def _carry(stage: LinearStage, sensitivity: Array) -> Array:

@@ -13,7 +13,7 @@ serves every loss here (our derivation; for softmax the singular root below).  W
 | `huber`    | 1/2 e^2, or d |e| - d^2/2      | sqrt(min(1, d/|e|))         | L e           | a scalar equation |
 | `logistic` | log(1 + exp(-s z)), s = 2y - 1 | sqrt(p (1 - p))             | (p - y)/L     | log odds          |
 | `softmax`  | log sum exp(z) - z_y           | diag(s) - p s', s = sqrt(p) | (p - y)/s     | log frequencies   |
-| `poisson`  | exp(z) - y z                   | exp(z/2)                    | (exp z - y)/L | log of the mean   |
+| `poisson`  | exp z - y - y (z - log y)      | exp(z/2)                    | (exp z - y)/L | log of the mean   |
 
 For Huber the root is that of iteratively reweighted squares: L L' bounds phi'' from above, and the exact second
 derivative, 1 or 0, is what Newton steps and IPOPT get.
@@ -35,7 +35,7 @@ from typing import Any, Protocol
 import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 __all__ = ["LOSSES", "Custom", "Huber", "Logistic", "Loss", "Poisson", "Softmax", "Squared", "loss_named"]
 
@@ -43,6 +43,9 @@ Array = NDArray[np.float64]
 
 # p and 1 - p as the roots see them, at least.
 _LEAST_PROBABILITY = 1e-12
+
+# Halves of an interval: what is left is rounding.
+_BISECTIONS = 60
 
 
 class Loss(Protocol):
@@ -244,7 +247,7 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Poisson:
-    """phi = exp(z) - y z, counts y >= 0, every output by itself: -log likelihood of the rate exp(z) and a constant."""
+    """phi = exp(z) - y - y (z - log y), counts y >= 0, every output by itself: half the deviance of the rate exp(z)."""
 
     name = "poisson"
 
@@ -257,7 +260,7 @@ class Poisson:
             )
 
     def values(self, z: Array, y: Array) -> Array:
-        return (np.exp(z) - y * z).sum(axis=1)
+        return (np.exp(z) - y * z + (special.xlogy(y, y) - y)).sum(axis=1)
 
     def gradient(self, z: Array, y: Array) -> Array:
         return np.exp(z) - y
@@ -272,7 +275,7 @@ class Poisson:
         return np.exp(z)
 
     def symbolic(self, z: Any, y: Any) -> Any:
-        return ca.sum1(ca.exp(z) - y * z)
+        return ca.sum1(ca.exp(z) - y * z + (y * ca.log(ca.fmax(y, 1e-300)) - y))
 
     def best_constant(self, y: Array, weights: Array) -> Array:
         return np.log(np.average(y, axis=0, weights=weights))
@@ -351,6 +354,8 @@ class Custom:
         return self.function(z, y)
 
     def best_constant(self, y: Array, weights: Array) -> Array:
+        from scipy import optimize  # slow to import, and seldom needed
+
         def total(z: Array) -> tuple[float, Array]:
             values, gradients, _ = self._evaluated(np.broadcast_to(z, y.shape), y)
             return float(weights @ values), weights @ gradients
@@ -359,21 +364,13 @@ class Custom:
 
 
 def _best_entries(loss: Loss, y: Array, weights: Array) -> Array:
-    """The best constant, entry by entry: between the smallest and the largest target."""
-
-    def total(z: float, column: Array) -> float:
-        return float(weights @ loss.values(np.full_like(column, z), column))
-
-    columns = [y[:, [j]] for j in range(y.shape[1])]
-    bounds = [(float(column.min()), float(column.max())) for column in columns]
-    return np.array(
-        [
-            optimize.minimize_scalar(total, args=(column,), bounds=bound, method="bounded", options={"xatol": 1e-10}).x
-            if bound[0] < bound[1]
-            else bound[0]
-            for column, bound in zip(columns, bounds, strict=True)
-        ]
-    )
+    """The best constant, entry by entry: between the smallest and the largest target, by bisection of phi'."""
+    low, high = y.min(axis=0), y.max(axis=0)
+    for _ in range(_BISECTIONS):
+        middle = low + (high - low) / 2
+        rises = weights @ loss.gradient(np.broadcast_to(middle, y.shape), y) > 0
+        low, high = np.where(rises, low, middle), np.where(rises, middle, high)
+    return low + (high - low) / 2
 
 
 def _odd(y: Array, fine: NDArray[np.bool_]) -> str:

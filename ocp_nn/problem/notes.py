@@ -23,7 +23,8 @@ _AT_MEAN, _CONSTANT = 0.01, 1e-24
 
 
 def notes_on(problem: TrainingProblem, controls: Sequence[Array], objective: float) -> tuple[str, ...]:
-    """Sentences on a trained network; none where it explains the targets better than linear least squares.
+    """Sentences on a trained network; none where it explains the targets better than linear least squares, or where
+    the loss is another one than plain squares.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def notes_on(problem: TrainingProblem, controls: Sequence[Array], objective: flo
     objective : float
         J at their rollout.
     """
+    if not problem.data.is_squares:
+        return ()
     line = problem.line
     squares = line.squares(objective, controls)
     with np.errstate(over="ignore"):

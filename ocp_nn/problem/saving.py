@@ -18,7 +18,8 @@ the SHA-256 of that text.  Its keys:
 * ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts and,
   not in the first files of this format, notes
 * ``options``: those of :class:`ocp_nn.Options`, or null
-* ``problem``: {"weight_decay"}, or null; ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
+* ``problem``: {"weight_decay"} and, for another loss than squares, ``loss``: its name, with "delta" for Huber's and the
+  serialised "function" for a custom one; or null.  ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
 * ``digests``: of each array by name, the first 16 hexadecimal digits of the SHA-256 of its bytes
 
 The check sums are against accidents and edits, not forgery; a file without ``meta_sha256`` is of before they were kept.
@@ -28,7 +29,8 @@ Arrays, with k counting stages from 0:
 * ``control_k``: vec([W b]) of stage k, columns stacked; ``x_mean``, ``x_scale``, ``y_mean``, ``y_scale``;
   ``x_range``, (2, inputs), where the model knows the lowest and highest training inputs
 * ``history``: one row a record, the numeric columns of :class:`ocp_nn.Record` in order; ``history_phase``
-* with the problem: ``problem_x``, ``problem_y``; ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``
+* with the problem: ``problem_x``, ``problem_y``, where samples are weighted ``problem_weight``;
+  ``trajectory_state_k`` (k >= 1), ``trajectory_multiplier_k``
 * with the state: ``state_*``: point, multipliers, penalty, violation, best, safeguard and start
 
 What follows from these by computation (outputs, defects, adjoints) is not in the file; it is computed again on loading,
@@ -54,6 +56,8 @@ from ..base.npz import digest
 from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, to_words
 from ..base.version import VERSION
 from ..network.model import Model
+from .loss_description import describe_loss
+from .losses import Squared
 from .optimal_control import TrainingProblem
 from .record import Record, Status
 from .trajectory import Trajectory
@@ -165,8 +169,8 @@ def _packed(result: Savable, state: bool) -> Content:
         content["x_range"] = model.x_range
     content |= _packed_history(result.history)
     if state and result.problem is not None:
-        meta["problem"] = {"weight_decay": result.problem.weight_decay}
-        content |= {"problem_x": result.problem.x, "problem_y": result.problem.y}
+        meta["problem"], arrays = _packed_problem(result.problem)
+        content |= arrays
         content |= _packed_trajectory(result.trajectory)
         if isinstance(result.state, Packable):
             meta["state"], arrays = result.state.packed()
@@ -174,6 +178,16 @@ def _packed(result: Savable, state: bool) -> Content:
     meta["digests"] = {name: digest(array) for name, array in content.items()}
     text = json.dumps(to_words(meta), allow_nan=False)
     return content | {"meta": np.array(text), "meta_sha256": np.array(text_digest(text))}
+
+
+def _packed_problem(problem: TrainingProblem) -> tuple[dict[str, Any], Content]:
+    scalars: dict[str, Any] = {"weight_decay": problem.weight_decay}
+    arrays: Content = {"problem_x": problem.x, "problem_y": problem.y}
+    if not isinstance(problem.loss, Squared):
+        scalars["loss"] = describe_loss(problem.loss)
+    if problem.sample_weight is not None:
+        arrays["problem_weight"] = problem.sample_weight
+    return scalars, arrays
 
 
 def _versions() -> dict[str, str]:

@@ -70,7 +70,7 @@ def measure_layers(problem: TrainingProblem, trajectory: Trajectory) -> LayerMea
     """
     outputs = problem.outputs(trajectory)
     stages = problem.linearize(trajectory, outputs)
-    costates = problem.backpropagate(stages, trajectory.controls, outputs[-1] - problem.y).costates
+    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradient(outputs[-1])).costates
     gradient = [stage.transpose_control(costate) for stage, costate in zip(stages, costates[1:], strict=True)]
     largest, smallest = _products([stage.A for stage in _thinned(stages, problem.num_samples)])
     return LayerMeasures(

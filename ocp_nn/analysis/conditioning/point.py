@@ -122,8 +122,11 @@ def linearise_at(
     Raises
     ------
     ValueError
-        If the trajectory does not have the problem's shapes, a node does not exist, or the damping is negative.
+        If the trajectory does not have the problem's shapes, a node does not exist, the damping is negative, or the
+        loss is another one than squares without weights.
     """
+    if not problem.data.is_squares:
+        raise ValueError(f"conditioning is measured for squares without sample weights, received {problem!r}")
     problem.check(trajectory)
     checks.check("damping", damping, checks.NON_NEGATIVE)
     shooting = Shooting(check_nodes(nodes, problem.num_stages))
@@ -132,7 +135,7 @@ def linearise_at(
     outputs = (*outputs, layers[-1].forward(states[-1], controls[-1]))
     stages = problem.linearize(Trajectory(controls, states), outputs)
     multipliers = () if trajectory.multipliers is None else trajectory.multipliers[1:]
-    costates = shooting.costates(stages, outputs[-1] - problem.y, multipliers)
+    costates = shooting.costates(stages, problem.output_gradient(outputs[-1]), multipliers)
     return LinearisedPoint(stages, costates, tuple(sorted(shooting.nodes)), problem.weight_decay, damping)
 
 

@@ -43,7 +43,7 @@ def next_finish(state: SolverState, inner: InnerResult, objective: float) -> Fin
     elif inner.steps == 0:  # out of time
         return state.schedule.finish
     else:
-        gain = (state.rollout_objective - objective) / (work * objective) if objective > 0 else 0.0
+        gain = (state.rollout_objective - objective) / (work * abs(objective)) if objective != 0 else 0.0
     return state.schedule.finish.after(gain, inner.damping)
 
 
@@ -60,10 +60,10 @@ def has_settled(
         return True
     if state.is_softened and state.outer - state.schedule.restart_outer < _RESTART_OUTER:
         return False
-    agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * objective
+    agrees = abs(objective - inner.point.objective) <= _SETTLED_GAP * abs(objective)
     closed = inner.point.max_defect <= options.tolerance
     capped = all(beta >= options.max_penalty for beta in state.penalty)
-    gained_little = state.rollout_objective - objective <= SETTLED_GAIN * objective
+    gained_little = state.rollout_objective - objective <= SETTLED_GAIN * abs(objective)
     return inner.stalled or (gained_little and (agrees or closed or capped))
 
 

@@ -8,7 +8,7 @@ through the network, then fits each layer to it (our derivation):
 2. Every further layer should repeat the state before it.  For a smooth activation its weights are the ridge fit of
    the inverse activation of that target on the *actual* state of the rollout, so errors do not build up with depth.
    A ReLU layer repeats non-negative states exactly with W = I.
-3. The last layer is the ridge fit of y.
+3. The last layer is the ridge fit of y, or of outputs that say y where the loss is of another kind than squares.
 
 Standard weights lose the signal of deep narrow networks: it contracts by about phi'(0) a layer (sigmoid: 1/4), and
 neither states nor gradients arrive.  :func:`signal_ratio` looks at that; ``"auto"`` takes ``"states"`` where nothing
@@ -138,7 +138,7 @@ def fit_states(problem: TrainingProblem, seed: int) -> Arrays:
         if layer.num_outputs != target.shape[1]:
             target = state
     # the objective's own weight decay is the right ridge for the last layer: it then is optimal
-    controls.append(_ridge_fit(state, problem.y, max(problem.weight_decay, 1e-8)))
+    controls.append(_ridge_fit(state, problem.data.sensible_outputs(), max(problem.weight_decay, 1e-8)))
     return tuple(controls)
 
 

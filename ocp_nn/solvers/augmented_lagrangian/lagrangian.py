@@ -3,9 +3,11 @@
     L_beta(u, x) = J + sum_k <lambda_{k+1}, d_k> + beta_k/2 ||d_k||^2
                  = 1/2 ||r||^2 + rho/2 ||u||^2 + sum_k beta_k/2 ||d_k + lambda_{k+1}/beta_k||^2 - const
 
-is a sum of squares in controls and states.  Its Gauss-Newton model is the linear least-squares problem of
-:mod:`ocp_nn.forward_dp` with the gaps c_k = d_k + lambda_{k+1}/beta_k.  A state with beta = inf is no variable: it is
-rolled out, its defect is zero, and nothing else changes.
+is a sum of squares in controls and states, r being the residual; for other losses than squares it is one to second
+order, with the last stage seen through the root of the loss (:mod:`ocp_nn.problem.losses`).  Its
+Gauss-Newton model is the linear least-squares problem of :mod:`ocp_nn.forward_dp` with the gaps
+c_k = d_k + lambda_{k+1}/beta_k.  A state with beta = inf is no variable: it is rolled out, its defect is zero, and
+nothing else changes.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 from ...base.display import brief
 from ...forward_dp import Step, Subproblem
 from ...network.layers import Layer
+from ...network.linear_stages import LinearStage
+from ...network.scaled_stage import ScaledStage, unscaled
 from ...problem.optimal_control import TrainingProblem
 from ...problem.shooting import Shooting
 from ...problem.trajectory import Trajectory
@@ -144,25 +148,30 @@ class AugmentedLagrangian:
             defect if np.isinf(beta) else defect + multiplier / beta
             for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
         )
-        trajectory = Trajectory(point.controls, point.states)
+        stages = self.problem.linearize(Trajectory(point.controls, point.states), point.outputs)
         return Subproblem.of_network(
-            stages=self.problem.linearize(trajectory, point.outputs),
+            stages=(*stages[:-1], self._rooted(stages[-1], point.outputs[-1])),
             controls=point.controls,
             gaps=gaps,
-            residual=point.outputs[-1] - self.problem.y,
+            residual=self.problem.data.residual(point.outputs[-1]),
             penalty=self.penalty,
             weight_decay=self.problem.weight_decay,
             damping=damping,
         )
+
+    def _rooted(self, stage: LinearStage, output: Array) -> LinearStage:
+        """The last stage as least squares see it."""
+        root = self.problem.data.root(output)
+        return stage if root is None else ScaledStage(stage, root)
 
     def gradient(self, point: Point, subproblem: Subproblem) -> tuple[Arrays, Arrays]:
         """Gradients of L_beta in u_0..u_{K-1} and in x_1..x_{K-1}, by one adjoint sweep.
 
         An eliminated state passes the costate on, which makes its gradient zero.
         """
-        stages = subproblem.stages
-        residual = point.outputs[-1] - self.problem.y
-        costates = self.shooting.costates(stages, residual, self.estimate(point))
+        stages = unscaled(subproblem.stages)
+        in_output = self.problem.output_gradient(point.outputs[-1])
+        costates = self.shooting.costates(stages, in_output, self.estimate(point))
         in_controls = self.problem.control_gradient(stages, point.controls, costates)
         return in_controls, self.shooting.state_gradient(stages, costates)
 
@@ -170,15 +179,24 @@ class AugmentedLagrangian:
         """The Gauss-Newton model of L_beta after a step, damping left out.
 
         The slacks and the residual that the step leaves are its multiplier estimates, scaled: c + A dx + B du - dx
-        = eta/beta.
+        = eta/beta.  Where the loss is no plain square, its decrease is that of the rows' squares, and it is taken from
+        their differences: a residual may be large where the loss is not.
         """
         value = (
             0.5
             * self.problem.weight_decay
             * sum(float(np.vdot(u + du, u + du)) for u, du in zip(point.controls, step.controls, strict=True))
         )
-        value += 0.5 * float(np.vdot(step.multipliers[-1], step.multipliers[-1]))
+        value += self._predicted_loss(point.outputs[-1], step.multipliers[-1])
         for eta, multiplier, beta in zip(step.multipliers, self.multipliers, self.penalty, strict=False):
             if np.isfinite(beta):
                 value += 0.5 / beta * float(np.vdot(eta - multiplier, eta + multiplier))
         return value
+
+    def _predicted_loss(self, output: Array, rows: Array) -> float:
+        """The loss where the model leaves these rows."""
+        data = self.problem.data
+        if data.is_squares:
+            return 0.5 * float(np.vdot(rows, rows))
+        residual = data.residual(output)
+        return data.value(output) - 0.5 * float(np.vdot(residual - rows, residual + rows))

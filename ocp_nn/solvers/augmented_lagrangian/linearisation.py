@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...forward_dp import Damped, Prepared, Step, Subproblem, prepare
+from ...network.linear_stages import LinearStage
+from ...network.scaled_stage import unscaled
 from ...problem.curvature import hessian_product
 from ...problem.optimal_control import TrainingProblem
 from .damping import Damping
@@ -86,6 +88,11 @@ class Linearisation:
     def problem(self) -> TrainingProblem:
         return self.lagrangian.problem
 
+    @property
+    def stages(self) -> tuple[LinearStage, ...]:
+        """A_k and B_k of all stages, the last one without the root of the loss."""
+        return unscaled(self.subproblem.stages)
+
     @cached_property
     def prepared(self) -> Prepared:
         return prepare(self.subproblem, self.method.form, max_memory=self.method.max_memory)
@@ -98,10 +105,8 @@ class Linearisation:
     @cached_property
     def costates(self) -> Arrays:
         """lambda_0..lambda_K of back-propagation; the point's own where every state is eliminated."""
-        adjoints = self.problem.backpropagate(
-            self.subproblem.stages, self.point.controls, self.point.outputs[-1] - self.problem.y
-        )
-        return adjoints.costates
+        in_output = self.problem.output_gradient(self.point.outputs[-1])
+        return self.problem.backpropagate(self.stages, self.point.controls, in_output).costates
 
     def propose(self, damping: float) -> Proposal | None:
         """The step for a damping, or None where the factorisation fails in floating point."""
@@ -119,11 +124,11 @@ class Linearisation:
 
     def _refined(self, damped: Damped, step: Step, damping: float) -> Proposal:
         """The step improved by conjugate gradients with the exact Hessian."""
-        split = self.problem.network.split
-        stages = self.subproblem.stages
+        split, stages = self.problem.network.split, self.stages
+        bend = self.problem.data.curvature(self.point.outputs[-1])
 
         def hessian(vector: Array) -> Array:
-            return np.concatenate(hessian_product(self.problem, stages, self.costates, split(vector)))
+            return np.concatenate(hessian_product(self.problem, stages, self.costates, split(vector), bend))
 
         gradient, first = np.concatenate(self.gradient[0]), np.concatenate(step.controls)
         refined = refine_step(hessian, damped.precondition, gradient, first, damping=damping)

@@ -176,8 +176,8 @@ def solution(problem: TrainingProblem, state: SolverState) -> Trajectory:
     """
     point = state.point
     stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
-    shooting, residual = Shooting.from_penalty(state.penalty), point.outputs[-1] - problem.y
-    return Trajectory(point.controls, point.states, shooting.multipliers(stages, residual, state.multipliers))
+    shooting, in_output = Shooting.from_penalty(state.penalty), problem.output_gradient(point.outputs[-1])
+    return Trajectory(point.controls, point.states, shooting.multipliers(stages, in_output, state.multipliers))
 
 
 def _is_certified(problem: TrainingProblem, state: SolverState, options: Options) -> bool:

@@ -14,7 +14,8 @@ __all__ = ["bounded_multipliers", "first_penalty", "raised_penalty"]
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
-# First penalty relative to mean(y^2): a defect of a hundredth costs what a residual of the target's own size does.
+# First penalty relative to mean(y^2), or its like for other losses: a defect of a hundredth costs what a residual of
+# the target's own size does.
 _RELATIVE_PENALTY = 1e4
 
 # ||d_k|| below this fraction of the tolerance is closed.
@@ -26,18 +27,13 @@ def first_penalty(problem: TrainingProblem, options: Options) -> tuple[float, ..
     inner = problem.num_stages - 1
     nodes = options.nodes(problem.num_stages)
     if isinstance(options.penalty, str):
-        values = np.full(inner, _RELATIVE_PENALTY * _target_scale(problem))
+        values = np.full(inner, _RELATIVE_PENALTY * problem.data.scale())
     else:
         values = np.asarray(options.penalty, dtype=float)
     if values.ndim == 1 and len(values) != inner:
         raise ValueError(f"penalty needs one value or one for each of {inner} nodes, received {len(values)}")
     values = np.broadcast_to(values, (inner,))
     return tuple(float(beta) if k + 1 in nodes else np.inf for k, beta in enumerate(values))
-
-
-def _target_scale(problem: TrainingProblem) -> float:
-    scale = float(np.mean(problem.y**2))
-    return scale if scale > 0 else 1.0
 
 
 def raised_penalty(state: SolverState, violation: tuple[float, ...], options: Options) -> tuple[float, ...]:
@@ -56,5 +52,6 @@ def raised_penalty(state: SolverState, violation: tuple[float, ...], options: Op
 
 def bounded_multipliers(multipliers: Arrays, problem: TrainingProblem, options: Options) -> Arrays:
     """Multipliers projected on the safeguarding box."""
-    bound = options.multiplier_bound * max(1.0, float(np.abs(problem.y).max()))
+    weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.max())
+    bound = options.multiplier_bound * max(1.0, float(np.abs(problem.y).max())) * weight
     return tuple(np.clip(multiplier, -bound, bound) for multiplier in multipliers)

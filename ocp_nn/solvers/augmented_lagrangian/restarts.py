@@ -61,8 +61,8 @@ def restart_kind(problem: TrainingProblem, state: SolverState, options: Options)
 
 
 def _is_straight(problem: TrainingProblem, state: SolverState) -> bool:
-    """Whether the best rollout is no better than linear least squares on data that bend."""
-    if problem.network.is_affine:
+    """Whether the best rollout is no better than linear least squares on data that bend; plain squares only."""
+    if problem.network.is_affine or not problem.data.is_squares:
         return False
     squares = problem.line.squares(state.best.objective, state.best.controls)
     return problem.line.matches(squares) and problem.line.bends
@@ -84,7 +84,7 @@ def _new_start(problem: TrainingProblem, state: SolverState, options: Options) -
 def _perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
     """The best rollout's, or the first ones if that is no better than the mean, perturbed."""
     rng = np.random.default_rng([options.seed, state.counts["restarts"] + 1])
-    base = state.best.controls if state.best.objective < 0.9 * problem.line.mean_objective else state.schedule.start
+    base = state.best.controls if state.best.objective < 0.9 * problem.null_objective else state.schedule.start
     return tuple(
         u + _PERTURBATION * rng.standard_normal(u.shape) / np.sqrt(layer.num_inputs)
         for layer, u in zip(problem.network.layers, base, strict=True)

@@ -46,5 +46,6 @@ def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
 
 
 def follows(problem: TrainingProblem, objective: float) -> bool:
-    """Whether a rollout with this objective explains most of the targets' variance."""
-    return objective <= _FOLLOWS * problem.line.mean_objective
+    """Whether a rollout with this objective explains most of the targets' variance, or of what a constant leaves."""
+    null = problem.null_objective
+    return null >= 0 and objective <= _FOLLOWS * null  # a loss of one's own may be negative, and says no parts then

@@ -73,7 +73,7 @@ def _trained_on_sample(
     while patience and terminate(sample, state, options) is None and time.perf_counter() < deadline:
         state = step(sample, state, options, deadline=deadline, observe=observe)
         reached = Best(state.best.controls, rollout_objective(problem, state.best.controls))
-        gains = best.objective - reached.objective > SETTLED_GAIN * best.objective
+        gains = best.objective - reached.objective > SETTLED_GAIN * abs(best.objective)
         patience = _PATIENCE if gains or state.schedule.finish is None else patience - 1
         best = best.better(reached)
     return best.controls, state.counts["least_squares"]
@@ -87,7 +87,7 @@ def sample_of(problem: TrainingProblem, options: Options) -> TrainingProblem | N
     chosen = np.random.default_rng(options.seed).choice(problem.num_samples, wanted, replace=False)
     rows = np.sort(chosen)
     decay = problem.weight_decay * wanted / problem.num_samples
-    return TrainingProblem(problem.network, problem.x[rows], problem.y[rows], decay)
+    return problem.part(rows, decay)
 
 
 def sample_options(options: Options) -> Options:

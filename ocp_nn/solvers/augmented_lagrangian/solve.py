@@ -142,8 +142,8 @@ def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initi
         )
     if initial.problem is not None and not initial.problem.is_same_as(problem):
         raise ValueError(
-            "this result belongs to another problem (data, network or weight decay differ), so its state cannot be "
-            "gone on from; start from result.trajectory.controls instead"
+            "this result belongs to another problem (data, loss, network or weight decay differ), so its state cannot "
+            "be gone on from; start from result.trajectory.controls instead"
         )
     return initial.state, list(initial.history), initial.seconds
 

@@ -44,6 +44,8 @@ from ...network.model import Model
 from ...network.network import Network
 from ...network.scaling import Scaler
 from ...problem.blas import limited_blas
+from ...problem.loss_description import loss_of_description
+from ...problem.losses import LOSSES, Loss
 from ...problem.optimal_control import TrainingProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
@@ -71,6 +73,9 @@ _LAYERS: dict[str, Table] = {
     "dense": {"num_inputs": COUNT, "num_outputs": COUNT, "activation": TEXT, "residual": FLAG},
     "symbolic": {"function": TEXT},
 }
+_PROBLEM: Table = {"weight_decay": AMOUNT, "loss": Optional(_OBJECT, {"name": "squared"})}
+_LOSSES: dict[str, Table] = {name: {} for name in LOSSES} | {"huber": {"delta": POSITIVE}, "custom": {"function": TEXT}}
+_LOSS: Table = {"name": one_of(*_LOSSES)}
 _KIND: Table = {"kind": one_of(*_LAYERS)}
 _DAMPING: Table = {"value": POSITIVE, "growth": POSITIVE}
 _STEERING: Table = {"damping": _OBJECT, "best": NUMBER, "safeguard": NUMBER, "finish": or_none(_OBJECT)}
@@ -115,7 +120,7 @@ def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
     options = None if meta["options"] is None else _options(from_words(meta["options"]))
     problem, state, trajectory = None, None, Trajectory(model.controls, ())
     if meta["problem"] is not None:
-        problem = _problem(archive, meta["problem"], model.network)
+        problem = _problem(archive, meta, model.network)
         trajectory = _trajectory(archive, problem, model.controls, finite)
         _check_objective(problem, trajectory, scalars["objective"])
     if problem is not None and meta["state"] is not None:
@@ -171,7 +176,9 @@ def _layer(archive: Archive, k: int, layer: dict[str, Any]) -> dict[str, Any]:
 def _check_functions(texts: list[str], versions: dict[str, str], *, is_vouched_for: bool) -> None:
     for text in texts:
         if not text or len(text) % 2 or not _LETTERS.issuperset(text):
-            raise ValueError("a symbolic layer is not what CasADi's serialize() gives: pairs of letters from a to p")
+            raise ValueError(
+                "a symbolic layer or loss is not what CasADi's serialize() gives: pairs of letters from a to p"
+            )
     if texts and not is_vouched_for:
         _try_functions(texts, versions.get("casadi", ""))
 
@@ -187,9 +194,9 @@ def _try_functions(texts: list[str], version: str) -> None:
             timeout=_TRIAL_SECONDS, env=os.environ | one_thread, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise ValueError(f"CasADi could not read a symbolic layer within {_TRIAL_SECONDS} seconds") from None
+        raise ValueError(f"CasADi could not read a symbolic layer or loss within {_TRIAL_SECONDS} seconds") from None
     if done.returncode != 0:
-        raise ValueError("CasADi cannot read a symbolic layer")
+        raise ValueError("CasADi cannot read a symbolic layer or loss")
 
 
 def _controls(archive: Archive, name: str, network: Network, finite: bool) -> Arrays:
@@ -214,12 +221,22 @@ def _options(values: dict[str, Any]) -> Options:
     return Options(**checked("the entry 'options'", values, _OPTIONS, strict=True))
 
 
-def _problem(archive: Archive, scalars: dict[str, Any], network: Network) -> TrainingProblem:
-    weight_decay = checked("the problem", scalars, {"weight_decay": AMOUNT})["weight_decay"]
+def _problem(archive: Archive, meta: dict[str, Any], network: Network) -> TrainingProblem:
+    scalars = checked("the problem", meta["problem"], _PROBLEM)
     samples = archive.shape("problem_x")[:1]
     x = archive.floats("problem_x", (*samples, network.num_inputs))
     y = archive.floats("problem_y", (*samples, network.num_outputs))
-    return TrainingProblem(network, x, y, weight_decay)
+    weight = archive.floats("problem_weight", samples) if "problem_weight" in archive else None
+    loss = _loss(archive, scalars["loss"], meta["versions"])
+    return TrainingProblem(network, x, y, scalars["weight_decay"], loss, weight)
+
+
+def _loss(archive: Archive, values: dict[str, Any], versions: dict[str, str]) -> Loss:
+    kind = checked("the loss", values, _LOSS)
+    values = checked("the loss", values, _LOSSES[kind["name"]])
+    if "function" in values:
+        _check_functions([values["function"]], versions, is_vouched_for=bool(archive.digests))
+    return loss_of_description(kind | values)
 
 
 def _trajectory(archive: Archive, problem: TrainingProblem, controls: Arrays, finite: bool) -> Trajectory:

@@ -2,8 +2,8 @@
 
     sigma J + <lam_g, g>,     lam_g = lambda at the nodes
 
-It is block diagonal (:mod:`.layout`).  Gauss-Newton leaves the curvature of the stages out: rho I, plus J_r' J_r
-in the segment that ends in the loss.
+It is block diagonal (:mod:`.layout`).  Gauss-Newton leaves the curvature of the stages out: rho I, plus
+J' (w phi'') J in the segment that ends in the loss.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...network.linear_stages import LinearStage
 from ...problem.curvature import segment_hessian
+from ...problem.trajectory import Trajectory
 from .layout import Segment, hessian_layout
 from .transcription import NLP
 
@@ -86,16 +87,28 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
     def nonzeros(self, x: Array, lam_f: float, lam_g: Array) -> Array:
         """The entries of the upper triangle in CasADi's order."""
         nlp, layout = self._nlp, self._layout
-        stages, residual = nlp.linearize(nlp.roll(x))
+        trajectory = nlp.roll(x)
+        stages, in_output = nlp.linearize(trajectory)
+        bend = self._output_curvature(trajectory)
         lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
-        costates = nlp.shooting.costates(stages, lam_f * residual, nlp.node_multipliers(lam_g))
-        values = np.concatenate([self._entries(segment, stages, costates, lam_f) for segment in layout.segments])
+        costates = nlp.shooting.costates(stages, lam_f * in_output, nlp.node_multipliers(lam_g))
+        values = np.concatenate([self._entries(segment, stages, costates, lam_f, bend) for segment in layout.segments])
         values = values[layout.order]
         values[layout.diagonal] += lam_f * nlp.training.weight_decay
         return values
 
+    def _output_curvature(self, trajectory: Trajectory) -> Array | None:
+        training = self._nlp.training
+        output = training.network.layers[-1].forward(trajectory.states[-1], trajectory.controls[-1])
+        return training.data.curvature(output, gauss_newton=self._gauss_newton)
+
     def _entries(
-        self, segment: Segment, stages: Sequence[LinearStage], costates: Sequence[Array], lam_f: float
+        self,
+        segment: Segment,
+        stages: Sequence[LinearStage],
+        costates: Sequence[Array],
+        lam_f: float,
+        output_curvature: Array | None,
     ) -> Array:
         part = slice(segment.first, segment.last)
         if self._gauss_newton and not segment.ends_in_loss:
@@ -105,6 +118,7 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
             None if self._gauss_newton else costates[part],
             free_start=segment.free_start,
             loss=lam_f if segment.ends_in_loss else 0.0,
+            output_curvature=output_curvature if segment.ends_in_loss else None,
         )
         return np.concatenate(
             [

@@ -8,7 +8,7 @@ block
     [              .         H_uu ]
 
 is dense but for two facts: samples couple only through controls, and in the last layer of a segment, if that is
-dense, controls couple only within a unit.
+dense, controls couple only within a unit, unless the loss couples the outputs (softmax).
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def _segment(
     x, u = np.indices((samples * width, controls)).reshape(2, -1)
     keep_mixed = np.flatnonzero(np.full(x.shape, full))
     p, q = np.indices((controls, controls)).reshape(2, -1)
-    coupled = full & _couplings(layers[-1], controls).ravel()
+    mixes_units = ends_in_loss and problem.data.couples_outputs
+    coupled = full & (mixes_units | _couplings(layers[-1], controls).ravel())
     keep_controls = np.flatnonzero((p <= q) & (coupled | (p == q)))
     segment = Segment(first, last, start, bool(first), ends_in_loss, keep_states, keep_mixed, keep_controls)
     row = [(states + a)[keep_states], (start + x)[keep_mixed], origin + p[keep_controls]]

@@ -176,8 +176,8 @@ class NLP:
         if self.nodes and "lam_g" not in given:
             return trajectory
         lam_g = _vector("lam_g", given.get("lam_g", ()), self.num_constraints)
-        stages, residual = self.linearize(trajectory)
-        multipliers = self.shooting.multipliers(stages, residual, self.node_multipliers(lam_g))
+        stages, in_output = self.linearize(trajectory)
+        multipliers = self.shooting.multipliers(stages, in_output, self.node_multipliers(lam_g))
         return replace(trajectory, multipliers=multipliers)
 
     @cached_property
@@ -196,9 +196,9 @@ class NLP:
         return Trajectory(controls, states)
 
     def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Array]:
-        """The stages and the residual f_{K-1} - y at a trajectory."""
+        """The stages, and the objective's gradient in the output, at a trajectory."""
         outputs = self.training.evaluate(trajectory.controls, trajectory.states)
-        return self.training.linearize(trajectory, outputs), outputs[-1] - self.training.y
+        return self.training.linearize(trajectory, outputs), self.training.output_gradient(outputs[-1])
 
     def node_multipliers(self, lam_g: Array) -> list[Array]:
         """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
@@ -224,8 +224,8 @@ class NLP:
         return float(np.abs(gradient).max())
 
     def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
-        stages, residual = self.linearize(trajectory)
-        costates = self.shooting.costates(stages, residual, (trajectory.multipliers or ())[1:])
+        stages, in_output = self.linearize(trajectory)
+        costates = self.shooting.costates(stages, in_output, (trajectory.multipliers or ())[1:])
         in_controls = self.training.control_gradient(stages, trajectory.controls, costates)
         in_states = self.shooting.state_gradient(stages, costates)
         parts = {"control": in_controls, "state": (np.zeros(0), *in_states)}
@@ -332,8 +332,7 @@ def transcribe(
             defects.append(ca.vec(value - state))
         else:
             state = value
-    residual = state - ca.DM(problem.y.T)
-    objective = ca.sumsqr(residual) / 2 + problem.weight_decay / 2 * decay
+    objective = problem.data.symbolic(state) + problem.weight_decay / 2 * decay
     variables = positions((kind, k, symbol.numel()) for (kind, k), symbol in zip(blocks, symbols, strict=True))
     constraints = positions(("defect", k, defect.numel()) for k, defect in zip(nodes, defects, strict=True))
     g = ca.vertcat(*defects) if defects else ca.MX(0, 1)

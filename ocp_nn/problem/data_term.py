@@ -1,0 +1,177 @@
+"""What an output costs: the loss of every sample, with the sample's weight.
+
+With w_i the weights, the objective's part is sum_i w_i phi(z_i, y_i), its gradient w phi', its root sqrt(w) L, its
+residual sqrt(w) r and its second derivative w phi'' (:mod:`.losses`).  Squares without weights are the case that needs
+none of it: the residual z - y is the gradient, and the root is the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import casadi as ca
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from ..base import checks
+from .losses import Custom, Huber, Logistic, Loss, Poisson, Softmax, Squared, loss_named
+
+__all__ = ["DataTerm"]
+
+Array = NDArray[np.float64]
+
+_LOSS = checks.instance(
+    (str, Squared, Huber, Logistic, Softmax, Poisson, Custom), "the name of a loss or a loss of ocp_nn.problem.losses"
+)
+
+# Where the best constant is infinite (a class that never occurs), this is as good: exp(-800) is zero.
+_FAR = 800.0
+
+# Outputs that a network is first fitted to are those of a classifier that is this sure of the labels.
+_SURE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class DataTerm:
+    """The loss of all samples.
+
+    Attributes
+    ----------
+    loss : Loss
+    y : array (N, m)
+    weights : array (N,) or None
+        None where all are one.
+    """
+
+    loss: Loss
+    y: Array
+    weights: Array | None
+
+    @classmethod
+    def of(cls, loss: str | Loss, y: Array, sample_weight: ArrayLike | None) -> DataTerm:
+        """The term of a loss and of weights as a user gives them.
+
+        Raises
+        ------
+        ValueError
+            For an unknown loss, targets it has no meaning for, or weights that are not N finite numbers >= 0, one of
+            them positive.
+        """
+        checks.check("loss", loss, _LOSS)
+        loss = loss_named(loss)
+        loss.check_targets(y)
+        weights = None if sample_weight is None else _weights(sample_weight, len(y))
+        if weights is not None and not weights.all():
+            loss.check_targets(y[weights > 0])
+        return cls(loss, y, None if weights is None or (weights == 1.0).all() else weights)
+
+    @property
+    def is_squares(self) -> bool:
+        """Whether this is half the sum of squares, without weights."""
+        return isinstance(self.loss, Squared) and self.weights is None
+
+    @property
+    def couples_outputs(self) -> bool:
+        """Whether phi'' may have entries off its diagonal."""
+        return isinstance(self.loss, Softmax | Custom)
+
+    def rows(self, rows: Any) -> DataTerm:
+        """The term of some samples."""
+        return DataTerm(self.loss, self.y[rows], None if self.weights is None else self.weights[rows])
+
+    def value(self, output: Array) -> float:
+        """sum_i w_i phi(z_i, y_i)."""
+        if self.is_squares:
+            residual = output - self.y
+            return 0.5 * float(np.vdot(residual, residual))
+        values = self.loss.values(output, self.y)
+        return float(values.sum() if self.weights is None else self.weights @ values)
+
+    def gradient(self, output: Array) -> Array:
+        """w phi'(z), (N, m): the costate of the output."""
+        return self._weighted(self.loss.gradient(output, self.y))
+
+    def root(self, output: Array) -> Array | None:
+        """sqrt(w) L: (N, m) where it is diagonal, (N, m, m) otherwise, None for the identity."""
+        return self._weighted_matrix(self.loss.root(output, self.y), np.sqrt)
+
+    def residual(self, output: Array) -> Array:
+        """sqrt(w) r, (N, m)."""
+        return self._weighted(self.loss.residual(output, self.y), np.sqrt)
+
+    def curvature(self, output: Array, *, gauss_newton: bool = False) -> Array | None:
+        """w phi''(z), shapes as those of the root; by Gauss-Newton w L L', which Huber's loss alone has different."""
+        if not (gauss_newton and isinstance(self.loss, Huber)):
+            return self._weighted_matrix(self.loss.curvature(output, self.y))
+        return self._weighted(self.loss.root(output, self.y) ** 2)
+
+    def symbolic(self, output: ca.MX) -> ca.MX:
+        """The value as a CasADi expression in outputs with one column a sample."""
+        if self.is_squares:
+            return ca.sumsqr(output - ca.DM(self.y.T)) / 2
+        samples, m = self.y.shape
+        z, y = ca.MX.sym("z", m), ca.MX.sym("y", m)
+        values = ca.Function("phi", [z, y], [self.loss.symbolic(z, y)]).map(samples)(output, ca.DM(self.y.T))
+        return ca.sum2(values) if self.weights is None else values @ ca.DM(self.weights)
+
+    @cached_property
+    def null_objective(self) -> float:
+        """The value at the best constant output."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            weights = np.ones(len(self.y)) if self.weights is None else self.weights
+            best = np.nan_to_num(self.loss.best_constant(self.y, weights), posinf=_FAR, neginf=-_FAR)
+            return self.value(np.tile(best, (len(self.y), 1)))
+
+    def scale(self) -> float:
+        """The typical square of a target, in the units of the objective; 1 where there is none."""
+        if isinstance(self.loss, Squared):
+            scale = float(np.mean(self.y**2 if self.weights is None else self.weights[:, None] * self.y**2))
+        else:
+            scale = 2.0 * self.null_objective / self.y.size
+        return scale if 0 < scale < np.inf else 1.0
+
+    def sensible_outputs(self) -> Array:
+        """Outputs of a network that is nearly right, finite for all targets: to fit a first last layer to."""
+        for kind, sensible in _SENSIBLE:
+            if isinstance(self.loss, kind):
+                return sensible(self.y)
+        return self.y
+
+    def _weighted(self, values: Array, power: Callable[[Array], Array] = np.asarray) -> Array:
+        return values if self.weights is None else power(self.weights)[:, None] * values
+
+    def _weighted_matrix(self, matrix: Array | None, power: Callable[[Array], Array] = np.asarray) -> Array | None:
+        if self.weights is None:
+            return matrix
+        if matrix is None:
+            return np.tile(power(self.weights)[:, None], self.y.shape[1])
+        return power(self.weights).reshape(-1, *[1] * (matrix.ndim - 1)) * matrix
+
+
+def _weights(sample_weight: ArrayLike, samples: int) -> Array:
+    weights = checks.real_array("sample_weight", sample_weight)
+    if weights.shape != (samples,):
+        raise ValueError(f"sample_weight must have shape ({samples},), one number a sample, received {weights.shape}")
+    checks.check_finite("sample_weight", weights)
+    if (weights < 0).any():
+        raise ValueError(f"sample_weight must be >= 0, received {weights.min():g} at position {int(weights.argmin())}")
+    if not weights.any():
+        raise ValueError("sample_weight must have a positive number, received zeros alone")
+    return weights
+
+
+def _log_frequencies(y: Array) -> Array:
+    logarithms = np.log(_SURE * y + (1.0 - _SURE) / y.shape[1])
+    return logarithms - logarithms.mean(axis=1, keepdims=True)
+
+
+# The others: the targets themselves.
+_SENSIBLE: tuple[tuple[type, Callable[[Array], Array]], ...] = (
+    (Logistic, lambda y: np.asarray(special.logit(0.5 + _SURE * (y - 0.5)))),
+    (Softmax, _log_frequencies),
+    (Poisson, lambda y: np.log(y + 0.5)),
+)
