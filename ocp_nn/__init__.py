@@ -11,13 +11,13 @@ Public is what ``__all__`` names, and of the packages among these names what the
 
 from __future__ import annotations
 
+from .base import program as program  # first: it is what Ctrl-C meets while the others are imported
+
+# isort: split
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from .base import program as program  # first: it is what Ctrl-C meets while the others are imported
-
-# isort: split
 from . import forward_dp
 from .base.version import VERSION
 from .learning.data import DataError, Dataset, Scaler, load_dataset, random_split

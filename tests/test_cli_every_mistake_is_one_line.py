@@ -84,6 +84,7 @@ ARGUMENTS = {
     "reference": (["fit", "sin2x", "--reference", "snopt"], "invalid choice: 'snopt'"),
     "unknown option": (["fit", "sin2x", "--hiden", "20"], "--hiden"),
     "fixed target": (["fit", "sin2x", "--target", "x"], "its target is fixed (y)"),
+    "fixed target, a long name": (["fit", "sin2x", "--target", "x" * 5000], "received xxxxx"),
     "unknown column": (["fit", "friedman", "--drop", "x1,size"], "friedman: no column 'size' to take among the inputs"),
     "all dropped": (["compare", "sin2x", "--drop", "x"], "sin2x: no input is left of x"),
     "both choices": (["conditioning", "friedman", "--drop", "x1", "--features", "x2"], "not both"),

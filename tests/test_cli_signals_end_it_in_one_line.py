@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,16 @@ def test_ctrl_c_while_packages_are_imported(program, tmp_path):
     process = start([*program, "fit", "sin2x"], tmp_path, ENDLESS)
     wait_for(process, "importing")
     assert end(process, signal.SIGINT) == (130, "ocp-nn: interrupted\n")
+
+
+def test_it_listens_before_anything_slow_is_imported():
+    """Without site-packages, which may have imported anything; that NumPy is not found then comes later."""
+    command = [sys.executable, "-S", "-X", "importtime", "-m", "ocp_nn"]
+    folder = Path(ocp_nn.__file__).parents[1]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    imported = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
+    before = imported[: imported.index("ocp_nn.base.program")]
+    assert not {"typing", "pathlib", "urllib.parse", "numpy", "casadi"} & set(before)
 
 
 @both

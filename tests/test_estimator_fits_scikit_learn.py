@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import warnings
 
@@ -18,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from ocp_nn import OCPRegressor, Status, load
+from ocp_nn import OCPRegressor, Status, load, solve
 
 X = np.random.default_rng(0).uniform(-2, 2, (120, 3))
 Y = np.column_stack([np.sin(X[:, 0]) + X[:, 1], X[:, 2] ** 2 - X[:, 0]]) * [3.0, 100.0] + [5.0, -400.0]
@@ -186,6 +187,30 @@ def test_restarts_keep_the_lowest_objective():
     assert several.result_.rollout_objective < seeds[0] - 1e-3
 
 
+@pytest.mark.parametrize("settings", [{"n_restarts": 10**400}, {"early_stopping": True, "n_iter_no_change": 10**9}])
+def test_a_time_limit_is_that_of_the_whole_fit(settings, monkeypatch):
+    """Not of each of its solves; here every look at the clock is a second later."""
+    clock = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    with pytest.warns(ConvergenceWarning, match="time limit"):
+        regressor = OCPRegressor((3,), weight_decay=1e-3, tol=1e-15, time_limit=200.0, random_state=0, **settings)
+        regressor.fit(X, Y)
+    assert 200 < next(clock) < 400
+
+
+def test_ctrl_c_ends_all_restarts(monkeypatch):
+    """Each solve returns with what it has found so far; no other begins."""
+    solves = []
+
+    def interrupted(problem, *arguments, **settings):
+        solves.append(solve(problem, *arguments, callback=lambda _: True, **settings))
+        return solves[-1]
+
+    monkeypatch.setattr("ocp_nn.learning.estimator.solve", interrupted)
+    regressor = OCPRegressor((3,), weight_decay=1e-3, n_restarts=5, random_state=0).fit(X, Y)
+    assert len(solves) == 1 and regressor.status_ is Status.INTERRUPTED
+
+
 def test_an_early_end_is_a_warning_with_a_remedy():
     with pytest.warns(ConvergenceWarning, match="outer limit: .*Raise max_iter or loosen tol"):
         OCPRegressor((8, 8), weight_decay=1e-3, max_iter=2, random_state=0).fit(X, Y)
@@ -196,6 +221,9 @@ def test_an_early_end_is_a_warning_with_a_remedy():
     [
         ({"max_iter": 0}, "max_iter must be an integer >= 1, received 0"),
         ({"n_restarts": 1.5}, "n_restarts"),
+        ({"hidden_layer_sizes": 10**400}, r"more than 1e\+100 weights fits into no memory: narrow its layers"),
+        ({"hidden_layer_sizes": np.uint64(2**63)}, "weights would take .* narrow its layers"),
+        ({"hidden_layer_sizes": [2, 10**5000]}, r"more than 1e\+100 weights fits into no memory: narrow its layers"),
         ({"weight_decay": "some"}, "weight_decay must be a finite number >= 0 or 'auto', received 'some'"),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"activation": "swish"}, "activation must be one of"),

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -89,6 +91,16 @@ def test_a_file_written_elsewhere_is_found(suite, monkeypatch, tmp_path):
     monkeypatch.setattr(cases, "_prepared", lambda _: area)
     (outcome,) = cases.run_cases([("data", 0)])
     assert outcome.faults == (f"written outside: open {tmp_path.resolve() / 'stray'}",)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="POSIX signals")
+def test_a_case_that_hangs_is_found(suite, monkeypatch):
+    _, cases = suite
+    monkeypatch.setattr(cases, "_HANGS", 1)
+    area = type("Area", (), {"run": staticmethod(lambda rng, folder: time.sleep(60))})
+    monkeypatch.setattr(cases, "_prepared", lambda _: area)
+    (outcome,) = cases.run_cases([("data", 0)])
+    assert "hangs: after 1 s in test_fuzz_finds_nothing.py" in outcome.faults[0]
 
 
 def test_words_of_others_are_not_ours(suite):

@@ -229,7 +229,10 @@ def test_a_certificate_can_be_asked_for_a_point_that_is_not_finite():
     assert not ocp_nn.certify(PROBLEM, trajectory_with("multipliers", np.nan)).finite
 
 
-@pytest.mark.parametrize("start", [3, "x", START.controls[0], {"controls": START.controls}, [None, None]])
+@pytest.mark.parametrize(
+    "start",
+    [3, "x", b"1", np.array(1), {1.0}, memoryview(b"1"), START.controls[0], {"controls": START.controls}, [None, None]],
+)
 def test_what_is_no_start_is_refused(start):
     assert "control" in refusal(SOLVERS["ours"], start)
 

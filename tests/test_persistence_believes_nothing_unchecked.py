@@ -258,6 +258,14 @@ def test_headers_that_are_no_literals(damaged, tmp_path):
     assert "'control_0' has a header that cannot be read" in refused(out.getvalue(), tmp_path)
 
 
+def test_a_reason_with_the_bytes_of_the_file_is_cut(tmp_path):
+    """The length of a name in a local header is damaged: the zip module's complaint has thousands of bytes in it."""
+    content = bytearray(packed(saved("dense")))
+    at = content.index(b"control_0.npy") - 4
+    content[at : at + 2] = (4000).to_bytes(2, "little")
+    refused(bytes(content), tmp_path)
+
+
 # --- check sums
 
 

@@ -103,10 +103,15 @@ def check_memory(what: str, needed: float, remedy: str) -> None:
 # What a weight takes in the symbolic function of its layer (measured with CasADi 3.8: 380).
 _WEIGHT_BYTES = 400
 
+# A larger number of weights is not written out.
+_NAMED = 10**100
+
 
 def check_weights(sizes: Sequence[int]) -> None:
     """:func:`check_memory` for dense layers of these widths."""
     weights = sum((int(n) + 1) * int(m) for n, m in pairwise(sizes))
+    if weights > _NAMED:  # and maybe beyond any float
+        raise ValueError(f"a network of more than {_NAMED:.0e} weights fits into no memory: narrow its layers")
     check_memory(f"a network of {weights:,} weights", weights * _WEIGHT_BYTES, "narrow its layers")
 
 
@@ -115,6 +120,15 @@ def shown(value: Any) -> str:
     if isinstance(value, np.ndarray) and value.size > 8:
         return f"{type(value).__name__} of shape {value.shape} and type {value.dtype}"
     return " ".join(_BRIEF.repr(value).split())
+
+
+_NOT_SEVERAL = (str, bytes, bytearray, memoryview, Set, Mapping)
+
+
+def _is_several(value: Any) -> bool:
+    """Whether it can be gone through, other than by characters, bytes or in no order."""
+    is_scalar = isinstance(value, np.ndarray) and value.ndim == 0
+    return isinstance(value, Iterable) and not is_scalar and not isinstance(value, _NOT_SEVERAL)
 
 
 def _is_integer(value: Any) -> bool:
@@ -207,7 +221,7 @@ PENALTIES = sequence(POSITIVE, "a sequence of finite numbers > 0")
 WIDTH = integer(1)
 WIDTHS = sequence(WIDTH, "a sequence of widths (integers >= 1)")
 SIZES = sequence(WIDTH, "a sequence of two widths or more (integers >= 1), inputs and outputs included", least=2)
-ARRAYS = instance(Iterable, "a sequence of arrays, one a stage")
+ARRAYS = Kind("a sequence of arrays, one a stage", lambda value: _is_several(value))
 BOOLEAN = instance((bool, np.bool_), "True or False")
 NODES = sequence(integer(1), "a sequence of node indices (integers >= 1)", ordered=False)
 

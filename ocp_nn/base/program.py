@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 from itertools import pairwise
-from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # typing itself, like pathlib, would be milliseconds in which Ctrl-C is a traceback
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 __all__ = ["Terminated", "exit_code", "started"]
 
@@ -34,7 +36,7 @@ def _is_program() -> bool:
         return False
     if sys.argv[:1] == ["-m"]:  # as long as the package is looked for; afterwards it is the path of __main__
         return "-mocp_nn" in words or ("-m", "ocp_nn") in pairwise(words)
-    return Path(*sys.argv[:1]).stem == "ocp-nn"
+    return os.path.splitext(os.path.basename("".join(sys.argv[:1])))[0] == "ocp-nn"
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -12,6 +12,7 @@ scikit-learn is the extra ``ml``; this module is imported when ``ocp_nn.OCPRegre
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -189,6 +190,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
             If a weight decay that was given lets the network reproduce its targets, noise included.
         """
         checks.check_all(_KINDS, self.get_params(deep=False))
+        self._deadline = time.perf_counter() + self.time_limit
         _refuse_what_becomes_numbers("X", X)
         _refuse_what_becomes_numbers("y", y)
         with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn adds the values up to see if they are finite
@@ -234,7 +236,8 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
     # --- parameters
 
     def _widths(self) -> tuple[int, ...]:
-        return tuple(int(width) for width in np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)))
+        sizes: Any = self.hidden_layer_sizes
+        return tuple(int(width) for width in (sizes if np.ndim(sizes) else [sizes]))
 
     def _seed(self, earlier: Result | None) -> int:
         """Going on needs the seed of before: restarts are drawn from it."""
@@ -254,9 +257,8 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         return split.train, split.test
 
     def _options(self, seed: int, max_outer: int) -> Options:
-        return Options(
-            seed=seed, shooting=self.shooting, tolerance=self.tol, max_outer=max_outer, time_limit=self.time_limit
-        )
+        left = max(self._deadline - time.perf_counter(), 1e-9)  # with none left a solve ends after its first step
+        return Options(seed=seed, shooting=self.shooting, tolerance=self.tol, max_outer=max_outer, time_limit=left)
 
     # --- training
 
@@ -264,9 +266,13 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         start, done = _start(problem, earlier)
         if start is not None:
             return solve(problem, start, options=self._options(seed, done + self.max_iter))
-        seeds = range(seed, seed + self.n_restarts)
-        results = [solve(problem, options=self._options(s, self.max_iter)) for s in seeds]
-        return min(results, key=lambda result: result.rollout_objective)
+        best = last = solve(problem, options=self._options(seed, self.max_iter))
+        for s in range(seed + 1, seed + self.n_restarts):
+            if last.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
+                break
+            last = solve(problem, options=self._options(s, self.max_iter))
+            best = min(best, last, key=lambda result: result.rollout_objective)
+        return best
 
     def _train_stopping_early(
         self, problem: TrainingProblem, inputs: Array, outputs: Array, earlier: Result | None, seed: int
@@ -293,6 +299,8 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
         start, done = _start(problem, earlier)
         for outer in count(done + 1):
             start = solve(problem, start, options=self._options(seed, outer))
+            if start.status is Status.OUTER_LIMIT and time.perf_counter() > self._deadline:
+                start = replace(start, status=Status.TIME_LIMIT, message=Status.TIME_LIMIT.message)
             yield start
             if start.status is not Status.OUTER_LIMIT or outer == done + self.max_iter:
                 return

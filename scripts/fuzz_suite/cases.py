@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import tempfile
 import time
 import traceback
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -31,6 +32,9 @@ AREAS = tuple(SHARES)
 
 # Warnings that are ours to give.
 _OURS = {"ConvergenceWarning", "ExtrapolationWarning", "OverfittingWarning"}
+
+# Seconds after which a case hangs, where the system has alarms; most take some hundredths.
+_HANGS = 120
 
 # Cases that a process is handed at a time.
 _CHUNK = 20
@@ -99,7 +103,8 @@ def _faults(run, rng, folder):
         before = sides.state()
         with sides.writes_stay_in(folder) as outside:
             try:
-                run(rng, folder)
+                with _alarm():
+                    run(rng, folder)
             except Fault as fault:
                 faults.append(str(fault))
             except Exception as error:  # whatever it is, it is what is looked for
@@ -112,6 +117,25 @@ def _faults(run, rng, folder):
     if printed.getvalue():
         faults.append(f"printed: {printed.getvalue()[:200]!r}")
     return [" ".join(fault.split()) for fault in faults]
+
+
+@contextmanager
+def _alarm():
+    """A block that is left with a :class:`Fault` where it hangs in Python's code."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(number, frame):
+        raise Fault(f"hangs: after {_HANGS} s in {Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+
+    earlier = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(_HANGS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
 
 
 def _exception(error):

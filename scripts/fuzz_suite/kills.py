@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,11 +57,17 @@ def run(rng, folder):
             ["--resume", str(out)] if (out / "run.json").exists() else [str(folder / "t.csv"), *_FIT, "--out", str(out)]
         )
         code, errors = _killed(["fit", *words, "--quiet"], how, _moment(rng, out))
-        hold(code in (0, 2, 130, 143, -how), f"exit code {code} after signal {how}: {errors[-300:]}")
-        silent = "Traceback" not in errors and errors.count("\n") <= 1
-        hold(silent or "ocp_nn" not in errors, f"after signal {how}: {errors[-300:]!r}")  # the interpreter's own start
+        if not _was_starting(errors):
+            hold(code in (0, 2, 130, 143, -how), f"exit code {code} after signal {how}: {errors[-300:]}")
+            hold("Traceback" not in errors and errors.count("\n") <= 1, f"after signal {how}: {errors[-300:]!r}")
         _check_files(out)
     _go_on(folder, out)
+
+
+def _was_starting(errors):
+    """Whether Ctrl-C came before the package could have a word: the interpreter then shows where it was."""
+    modules = set(re.findall(r"/ocp_nn/([\w/]+)\.py", errors))
+    return "KeyboardInterrupt" in errors and modules <= {"__init__", "base/__init__", "base/program"}
 
 
 def _moment(rng, out):

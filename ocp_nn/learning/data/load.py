@@ -13,7 +13,7 @@ from ...base import checks
 from .builtin import BUILTIN, load_builtin
 from .dataset import DataError, Dataset
 from .files import chosen, read_delimited, read_folder
-from .header import Column
+from .header import Column, listed
 
 __all__ = ["load_dataset"]
 
@@ -104,7 +104,7 @@ def _restricted(dataset: Dataset, features: tuple[str, ...] | None, drop: tuple[
 def _check_known_target(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
     if names and names != dataset.target_names:
         raise DataError(
-            f"{dataset.name}: its target is fixed ({', '.join(dataset.target_names)}), received {', '.join(names)}; "
+            f"{dataset.name}: its target is fixed ({', '.join(dataset.target_names)}), received {listed(names)}; "
             "leave the target out"
         )
     return dataset

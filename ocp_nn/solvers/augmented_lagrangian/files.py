@@ -112,8 +112,13 @@ _DAMAGE = (
 _DIGESTS = {"digests": Optional(WORDS, {})}
 
 
+# Characters of a reason: that of a damaged zip file may hold its bytes.
+_LONGEST = 300
+
+
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
 
 
