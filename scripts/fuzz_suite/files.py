@@ -195,7 +195,8 @@ def _array_edited(rng, content):
     members = _members(content)
     name = pick(rng, [name for name in members if not name.startswith("meta")])
     array = np.load(io.BytesIO(members[name]))
-    members[name] = _npy(pick(rng, _EDITS)(rng, array))
+    with np.errstate(all="ignore"):
+        members[name] = _npy(pick(rng, _EDITS)(rng, array))
     return _with_meta(members, _meta(members), False), False
 
 
