@@ -235,3 +235,9 @@ def test_an_early_end_is_a_warning_with_a_remedy():
 def test_bad_parameters_are_named(bad, words):
     with pytest.raises(ValueError, match=words):
         OCPRegressor(**{"weight_decay": 1.0, **bad}).fit(X, Y)
+
+
+@pytest.mark.parametrize("seed", [-1, -(10**30), 2**32, True, 0.5])
+def test_a_random_state_that_is_no_seed_is_named(seed):
+    with pytest.raises(ValueError, match="random_state must be an integer"):
+        OCPRegressor((2,), weight_decay=0.1, random_state=seed).fit([[0.0], [1.0]], [0.0, 1.0])

@@ -59,6 +59,7 @@ _KINDS = {
     "hidden_layer_sizes": checks.either(checks.WIDTH, checks.WIDTHS),
     "activation": checks.one_of(ACTIVATIONS),
     "residual": checks.BOOLEAN,
+    "random_state": checks.RANDOM_STATE,
     "weight_decay": checks.either(checks.NON_NEGATIVE, checks.text("auto")),
     "shooting": checks.either(checks.text("multiple", "single"), checks.NODES),
     "tol": checks.POSITIVE,
