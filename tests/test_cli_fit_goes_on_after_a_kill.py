@@ -190,3 +190,13 @@ def test_mistakes_are_one_line(whole, tmp_path, capsys):
         assert main(["fit", *arguments]) == 1
         errors = capsys.readouterr().err
         assert message in errors and errors.count("\n") == 1
+
+
+def test_ctrl_c_is_not_hidden_by_the_archive_that_it_breaks(tmp_path):
+    from ocp_nn.base import atomic
+
+    broken = ValueError("seek on closed file")
+    broken.__context__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt), atomic.atomic_write(tmp_path / "model.npz"):
+        raise broken
+    assert list(tmp_path.iterdir()) == []
