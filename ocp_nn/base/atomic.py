@@ -54,8 +54,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        if isinstance(error.__context__, KeyboardInterrupt):  # the archive failed to close because of Ctrl-C
-            raise error.__context__ from None
         if isinstance(error, OSError) and (error.filename is None or str(error.filename).endswith(_SUFFIX)):
             raise _unwritable(path, error.strerror or str(error), error) from None
         raise

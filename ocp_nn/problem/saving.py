@@ -40,10 +40,12 @@ in the same order, so a solve that goes on from a file gives the same bits as on
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any, Protocol, runtime_checkable
@@ -140,8 +142,12 @@ def save(
     further = {name: np.asarray(value) for name, value in (arrays or {}).items()}
     if taken := content.keys() & further.keys():
         raise ValueError(f"the names {sorted(taken)} are used by the file itself")
+    # packed where Ctrl-C does not arrive: an archive left open hides the exception or complains when it is collected
+    archive = io.BytesIO()
+    with ThreadPoolExecutor(1) as packer:
+        packer.submit(np.savez, archive, **content, **further).result()  # type: ignore[arg-type, unused-ignore]
     with atomic_write(path) as file:
-        np.savez(file, **content, **further)  # type: ignore[arg-type, unused-ignore]
+        file.write(archive.getbuffer())
 
 
 def _packed(result: Savable, state: bool) -> Content:
