@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base import checks
+from ...base.interrupts import PostponedInterrupts
 from ...network.model import Model, column_range
 from ...problem.blas import limited_blas
 from ...problem.record import Record, Status
@@ -159,8 +160,12 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
     options = IpoptOptions() if options is None else options
     began = time.perf_counter()
     start = starting_point(nlp, initial)
+    with PostponedInterrupts() as interrupts:
+        return _solve(nlp, start, options, IterationWatch(nlp, began, interrupts))
+
+
+def _solve(nlp: NLP, start: Trajectory, options: IpoptOptions, watch: IterationWatch) -> Result:
     warm = start.multipliers is not None and bool(nlp.nodes or nlp.is_bounded)
-    watch = IterationWatch(nlp, began)
     settings: dict[str, Any] = {"print_time": False, "show_eval_warnings": False, "iteration_callback": watch}
     hessian = None if options.hessian == "limited-memory" else LagrangianHessian(nlp, options.hessian)
     if hessian is not None:
@@ -176,7 +181,7 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
         solution = solver(**nlp.bounds, **nlp.pack(start))
         stats = solver.stats()
         _raise_what_stopped_it(str(stats["return_status"]), raw, [watch.error, getattr(hessian, "error", None)])
-        return _result(nlp, solution, stats, watch, options, time.perf_counter() - began)
+        return _result(nlp, solution, stats, watch, options, watch.elapsed)
 
 
 _NLP = checks.instance(NLP, "an ocp_nn.NLP (single_shooting, multiple_shooting or transcribe makes one)")
@@ -204,12 +209,12 @@ def starting_point(nlp: NLP, initial: Initial) -> Trajectory:
 class IterationWatch(ca.Callback):  # type: ignore[misc]
     """Notes the time and the rollout's objective of every iteration; keeps an exception (Ctrl-C) and asks to stop."""
 
-    def __init__(self, nlp: NLP, began: float) -> None:
+    def __init__(self, nlp: NLP, began: float, interrupts: PostponedInterrupts) -> None:
         super().__init__()
         self.error: BaseException | None = None
         self.seconds: list[float] = []
         self.rollout_objectives: list[float] = []
-        self._nlp, self._began = nlp, began
+        self._nlp, self._began, self._interrupts = nlp, began, interrupts
         self.construct("watch", {})
 
     def get_n_in(self) -> int:
@@ -237,6 +242,7 @@ class IterationWatch(ca.Callback):  # type: ignore[misc]
         stop[:] = 0.0
         try:
             self._note(np.frombuffer(arg[0]))
+            self._interrupts.deliver()
         except BaseException as error:  # cannot pass through C++: the caller raises it
             self.error = error
             stop[:] = 1.0
@@ -245,7 +251,12 @@ class IterationWatch(ca.Callback):  # type: ignore[misc]
     def _note(self, x: Array) -> None:
         training = self._nlp.training
         self.rollout_objectives.append(training.objective(training.rollout(self._nlp.roll(x).controls)))
-        self.seconds.append(time.perf_counter() - self._began)
+        self.seconds.append(self.elapsed)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the solve began."""
+        return time.perf_counter() - self._began
 
 
 def _raise_what_stopped_it(word: str, raw: Mapping[str, Any], errors: Sequence[BaseException | None]) -> None:

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...base import checks, display
+from ...base.interrupts import PostponedInterrupts
 from ...network.layers import Dense, Layer
 from ...network.linear_stages import LinearStage
 from ...problem.optimal_control import PROBLEM, TrainingProblem
@@ -313,6 +314,13 @@ def transcribe(
     """
     checks.check("problem", problem, PROBLEM)
     nodes = tuple(sorted(check_nodes(nodes, problem.num_stages)))
+    with PostponedInterrupts():
+        return _program(problem, nodes, control_bounds, state_bounds)
+
+
+def _program(
+    problem: TrainingProblem, nodes: tuple[int, ...], control_bounds: Bounds | None, state_bounds: Bounds | None
+) -> NLP:
     state: ca.MX = ca.MX(ca.DM(problem.x.T))
     symbols: list[ca.MX] = []
     defects: list[ca.MX] = []
