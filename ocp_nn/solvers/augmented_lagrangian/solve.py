@@ -67,7 +67,9 @@ def solve(
     Returns
     -------
     Result
-        With the best trajectory found, whatever the status.  Ctrl-C ends the solve with status interrupted.
+        The point that converged, which with a loose tolerance need not be the lowest one seen; with any other status the
+        best trajectory found, or the last one where no objective was finite.  Ctrl-C ends the solve with status
+        interrupted.
 
     Raises
     ------
