@@ -67,8 +67,8 @@ def solve(
     Returns
     -------
     Result
-        The point that converged, which with a loose tolerance need not be the lowest one seen; with any other status the
-        best trajectory found, or the last one where no objective was finite.  Ctrl-C ends the solve with status
+        The point that converged, which with a loose tolerance need not be the lowest one seen; with any other status
+        the best trajectory found, or the last one where no objective was finite.  Ctrl-C ends the solve with status
         interrupted.
 
     Raises
