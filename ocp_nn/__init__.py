@@ -27,9 +27,11 @@ from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
 from .network.network import Network
 from .problem.certificate import Certificate, certify
-from .problem.optimal_control import TrainingProblem
+from .problem.optimal_control import OptimalControlProblem
 from .problem.record import Record, Status
 from .problem.result import Result
+from .problem.structure import Stage, Term
+from .problem.training import TrainingProblem
 from .problem.trajectory import Trajectory
 from .solvers import augmented_lagrangian
 from .solvers.augmented_lagrangian.files import LoadError, load
@@ -54,13 +56,16 @@ __all__ = [
     "LoadError",
     "Model",
     "Network",
+    "OptimalControlProblem",
     "Options",
     "OverfittingWarning",
     "Record",
     "Result",
     "Scaler",
+    "Stage",
     "Status",
     "Symbolic",
+    "Term",
     "TrainingProblem",
     "Trajectory",
     "augmented_lagrangian",

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ocp_nn.forward_dp import Subproblem
-from ocp_nn.problem.optimal_control import TrainingProblem
+from ocp_nn.problem.training import TrainingProblem
 from ocp_nn.problem.trajectory import Trajectory
 from ocp_nn.solvers.nlp.hessian import LagrangianHessian
 from ocp_nn.solvers.nlp.transcription import multiple_shooting

@@ -59,7 +59,7 @@ def test_gradient_and_hessian_are_casadis_of_the_transcription(name, weighted):
     direction = np.random.default_rng(2).standard_normal(len(flat))
     stages = training.linearize(training.rollout(point.controls))
     bend = training.data.curvature(point.outputs[-1])
-    product = hessian_product(training, stages, adjoints.costates, training.network.split(direction), bend)
+    product = hessian_product(training, stages, adjoints.costates, training.network.split(direction), [bend])
     assert relative(np.concatenate(product), hessian.full() @ direction) < 1e-10
 
 

@@ -24,8 +24,9 @@ from ..base import checks
 from ..base.atomic import atomic_write
 from ..base.display import brief
 from ..problem.certificate import certify
-from ..problem.optimal_control import PROBLEM, TrainingProblem
+from ..problem.optimal_control import PROBLEM
 from ..problem.result import Result
+from ..problem.training import TrainingProblem
 from ..problem.trajectory import Trajectory
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.solve import solve

@@ -198,7 +198,7 @@ def _advise(args: argparse.Namespace, data: Any, say: Callable[[str], None]) -> 
     from ..analysis.conditioning.advice import advise
     from ..analysis.conditioning.sweep import sample_data
     from ..network.network import Network
-    from ..problem.optimal_control import TrainingProblem
+    from ..problem.training import TrainingProblem
 
     x, y = sample_data(data, data.num_samples)
     network = Network.mlp([x.shape[1], *args.hidden, y.shape[1]], args.activation)

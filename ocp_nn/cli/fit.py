@@ -11,9 +11,9 @@ from ..base.claim import claim
 from ..learning.data import Dataset
 from ..learning.experiment import Experiment, linear_baseline
 from ..learning.selection import Selection
-from ..problem.optimal_control import TrainingProblem
 from ..problem.record import Status
 from ..problem.result import Result
+from ..problem.training import TrainingProblem
 from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
 from ..report.phases import WHY_ELIMINATED, phase_line
 from ..report.summary import Fit

@@ -37,9 +37,9 @@ from ..network.activations import ACTIVATIONS
 from ..network.model import Model, column_range
 from ..network.network import Network
 from ..problem.certificate import Certificate
-from ..problem.optimal_control import TrainingProblem
 from ..problem.record import Record, Status
 from ..problem.result import Result
+from ..problem.training import TrainingProblem
 from ..problem.trajectory import Trajectory
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -307,7 +307,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
                 return
 
     def _keep(self, result: Result, x_scaler: Scaler, y_scaler: Scaler, x_range: Array) -> None:
-        assert result.problem is not None
+        assert isinstance(result.problem, TrainingProblem)
         names = [str(name) for name in getattr(self, "feature_names_in_", ())]
         model = Model(
             result.problem.network,
@@ -334,7 +334,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ig
 
     def _overfitted(self, result: Result) -> tuple[str, ...]:
         judged = self.early_stopping or self.weight_decay == "auto"  # on held-out samples
-        if judged or not result.success or result.problem is None:
+        if judged or not result.success or not isinstance(result.problem, TrainingProblem):
             return ()
         note = interpolation_note(result.problem, result.trajectory.controls)
         return (note,) if note else ()
@@ -358,7 +358,7 @@ def _refuse_what_becomes_numbers(name: str, values: Any) -> None:
 
 def _start(problem: TrainingProblem, earlier: Result | None) -> tuple[Any, int]:
     """Where to start and the outer iterations done there: the earlier result, or else its weights if they fit."""
-    if earlier is None or earlier.problem is None:
+    if earlier is None or not isinstance(earlier.problem, TrainingProblem):
         return None, 0
     if _goes_on(problem, earlier):
         return earlier, int(earlier.counts["outer"])

@@ -18,7 +18,7 @@ from ..base import checks
 from ..base.display import brief
 from ..network.model import Model, column_range
 from ..network.network import Network
-from ..problem.optimal_control import TrainingProblem
+from ..problem.training import TrainingProblem
 from .data import Dataset, Scaler, Split, random_split
 
 __all__ = ["Baseline", "Experiment", "constant_error", "linear_baseline", "rmse"]

@@ -20,7 +20,7 @@ from scipy.linalg import blas
 
 from ..forward_dp.sweeps import Batch
 from ..problem.blas import limited_blas
-from ..problem.optimal_control import TrainingProblem
+from ..problem.training import TrainingProblem
 
 __all__ = ["OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
 

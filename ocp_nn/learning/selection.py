@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..network.network import Network
-from ..problem.optimal_control import TrainingProblem
+from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import OPTIONS, Options
 from ..solvers.augmented_lagrangian.solve import solve
 from .data import Split, random_split

@@ -129,7 +129,7 @@ def check_derivatives(
         controls = [u + 0.3 * rng.standard_normal(u.shape) for u in network.init_controls(seed)]
     controls = network.check_controls(controls)
     found: list[DerivativeCheck] = []
-    for k, (layer, u) in enumerate(zip(network.layers, controls, strict=True)):
+    for k, (layer, u) in enumerate(zip(network.layers, network.of_layers(controls), strict=True)):
         measured: dict[str, list[tuple[float, float]]] = {}
         for _ in range(directions):
             for name, error, noise in _check_layer(k, layer, x, u, rng):
@@ -146,9 +146,7 @@ def _judge(k: int, name: str, values: Sequence[tuple[float, float]], tolerance: 
     return DerivativeCheck(layer=k, name=name, error=error, noise=noise, correct=correct)
 
 
-def _check_layer(
-    k: int, layer: Dense | Symbolic, x: Array, u: Array, rng: np.random.Generator
-) -> list[tuple[str, float, float]]:
+def _check_layer(k: int, layer: Layer, x: Array, u: Array, rng: np.random.Generator) -> list[tuple[str, float, float]]:
     """(name, error, noise) of every derivative in one direction each."""
     value = layer.forward(x, u)
     if not np.isfinite(value).all():

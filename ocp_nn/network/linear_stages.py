@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.display import brief
-from .layers import Dense, Layer, Symbolic
+from .layers import Dense, Driven, Layer, Symbolic
 
 __all__ = ["STRIP", "DenseStage", "GenericStage", "LinearStage", "add_gram", "linearize_layer"]
 
@@ -268,7 +268,7 @@ class DenseStage:
 class GenericStage:
     """Any stage at a batch of points, by its Jacobians A (N, n', n) and B (N, n', P)."""
 
-    layer: Symbolic
+    layer: Symbolic | Driven
     x: Array
     u: Array
     A: Array
@@ -321,7 +321,7 @@ class GenericStage:
         covariance += (rows @ rows.T).reshape(covariance.shape)
 
     def rows(self, samples: slice) -> GenericStage:
-        return GenericStage(self.layer, self.x[samples], self.u, self.A[samples], self.B[samples])
+        return GenericStage(self.layer.rows(samples), self.x[samples], self.u, self.A[samples], self.B[samples])
 
     def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
         dx = np.zeros_like(self.x) if dx is None else dx

@@ -18,7 +18,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from .optimal_control import TrainingProblem
+from .optimal_control import OptimalControlProblem
 
 __all__ = ["limited_blas", "one_blas_thread"]
 
@@ -26,9 +26,9 @@ __all__ = ["limited_blas", "one_blas_thread"]
 _ONE_THREAD_SIZE = 2000
 
 
-def limited_blas(problem: TrainingProblem) -> contextlib.AbstractContextManager[None]:
+def limited_blas(problem: OptimalControlProblem) -> contextlib.AbstractContextManager[None]:
     """A context in which BLAS uses the number of threads that suits a problem; the global setting comes back after."""
-    smaller = min(problem.num_samples * problem.network.num_outputs, problem.network.num_controls)
+    smaller = min(problem.num_samples * problem.num_rows, problem.num_controls)
     return one_blas_thread() if smaller <= _ONE_THREAD_SIZE else contextlib.nullcontext()
 
 

@@ -1,47 +1,52 @@
 """An independent verdict on a trajectory: everything recomputed from the definition of the problem.
 
-Nothing here is shared with the solvers: the layers are written out once more from W, b and the formulas of the
-activations (their slopes as functions of the pre-activation, where training uses the value); stages that are CasADi
-functions are called as such, and losses are written out again too (:mod:`.certificate_losses`).  What is checked, with
-lambda_K the gradient of the loss in the output, for squares the residual:
+Nothing here is shared with the solvers: layers, rollout and adjoints are written out once more
+(:mod:`.certificate_stages`), and losses too (:mod:`.certificate_losses`).  What is checked, with g_j the gradients of
+the terms in their outputs, for squares the residuals:
 
-    defects            d_k = f_k(x_k, u_k) - x_{k+1}
+    defects            d_k = f_k(x_k, u_c(k)) - x_{k+1}
     gap                |J - J(rollout)| / max(1, |J|)
-    stationarity in u  B_k' lambda_{k+1} + rho u_k             / max(1, |J|) when scaled
-    stationarity in x  A_k' lambda_{k+1} - lambda_k, k >= 1    / max(1, |J|) when scaled
+    stationarity in u  sum B_k' lambda_{k+1} + sum D_j' g_j + rho_b u_b, block by block    / max(1, |J|) when scaled
+    stationarity in x  A_k' lambda_{k+1} + sum C_j' g_j - lambda_k, k >= 1                 / max(1, |J|) when scaled
+                       and lambda_0 + alpha (x_0 - xbar) where x_0 is a variable
     multipliers        against the back-propagated adjoints of the rollout, scaled likewise
     curvature          smallest eigenvalue of the reduced Hessian, on request
 
-Largest entries throughout.  NaN and infinity fail every test they reach.
+Largest entries throughout.  NaN and infinity fail every test they reach.  Where the dynamics enlarge a small change of
+x_0 a thousandfold, as unstable and chaotic ones do over a long horizon, the rollout is not determined by the point to
+the tolerance: gap and multipliers are then shown and not judged.  (Not so for feed-forward networks.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base import checks
 from ..base.display import html_table
-from ..network.layers import Dense
-from .certificate_losses import WrittenLoss
-from .optimal_control import PROBLEM, TrainingProblem
+from .certificate_stages import WrittenProblem
+from .optimal_control import PROBLEM, OptimalControlProblem
+from .training import TrainingProblem
 from .trajectory import Trajectory
 
 __all__ = ["Certificate", "LayerDefect", "certify"]
 
 Array = NDArray[np.float64]
 
+# Layers whose defects are shown at most.
+_SHOWN = 40
+
 # Unless a tolerance is given: that of the solver's defaults.
 _TOLERANCE = 1e-6
 
 # The gap is a sum over all defects weighted by multipliers: it may be this much larger than the tolerance.
 _GAP_FACTOR = 100.0
+
+# A rollout is compared with where it enlarges a change of x_0, of this relative size, by at most this factor.
+_CHANGE, _EXPANSION = 1e-10, 1e3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,8 @@ class Certificate:
         Distance of states[0] from the inputs.
     finite : bool
         Whether every number of the trajectory is finite.
+    rollout_is_determined : bool
+        Whether gap and multiplier error are judged: not where the dynamics enlarge every error too much.
     tolerance : float
         At which it is judged where nothing else is asked for.
     """
@@ -101,6 +108,7 @@ class Certificate:
     multiplier_error: float | None
     input_error: float
     finite: bool
+    rollout_is_determined: bool = True
     smallest_curvature: float | None = None
     largest_curvature: float | None = None
     tolerance: float = _TOLERANCE
@@ -119,11 +127,12 @@ class Certificate:
         checks = [
             ("states[0] is not the input", self.input_error, 0.0),
             (f"defects are open, worst in {self.worst}", self.max_defect, tolerance),
-            ("objective differs from the rollout's (relative)", self.gap, _GAP_FACTOR * tolerance),
             ("not stationary in the controls (scaled)", self.stationarity_controls / self.scale, tolerance),
             ("not stationary in the states (scaled)", self.stationarity_states / self.scale, tolerance),
         ]
-        if self.multiplier_error is not None:
+        if self.rollout_is_determined:
+            checks.insert(2, ("objective differs from the rollout's (relative)", self.gap, _GAP_FACTOR * tolerance))
+        if self.rollout_is_determined and self.multiplier_error is not None:
             checks.append(("multipliers are not the adjoints (scaled)", self.multiplier_error / self.scale, tolerance))
         found = [] if self.finite else ["the trajectory has numbers that are not finite"]
         # written so that NaN fails
@@ -159,7 +168,7 @@ class Certificate:
             ("objective", f"{self.objective:.10g}"),
             ("objective of the rollout", f"{self.rollout_objective:.10g}"),
             ("gap, relative", f"{self.gap:.2e}"),
-            *((f"defect of layer {d.layer}", _defect_cell(d)) for d in self.defects),
+            *((f"defect of layer {d.layer}", _defect_cell(d)) for d in self._shown_defects()),
             ("stationarity in controls", self._both(self.stationarity_controls)),
             ("stationarity in states", self._both(self.stationarity_states)),
             (
@@ -175,6 +184,11 @@ class Certificate:
         rows.append((f"verdict at {self._at}", "passed" if not failures else "; ".join(failures)))
         return rows
 
+    def _shown_defects(self) -> list[LayerDefect]:
+        """All of them, or of many the largest, in order."""
+        largest = sorted(self.defects, key=lambda d: d.max)[-_SHOWN:]
+        return sorted(largest, key=lambda d: d.layer)
+
     @property
     def _at(self) -> str:
         return f"{self.tolerance:g}".replace("e-0", "e-")
@@ -188,13 +202,13 @@ def _defect_cell(defect: LayerDefect) -> str:
 
 
 def certify(
-    problem: TrainingProblem, trajectory: Trajectory, *, curvature: bool = False, tolerance: float = _TOLERANCE
+    problem: OptimalControlProblem, trajectory: Trajectory, *, curvature: bool = False, tolerance: float = _TOLERANCE
 ) -> Certificate:
     """Check a trajectory against the definition of the problem.
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
     trajectory : Trajectory
         Anybody's: of :func:`ocp_nn.solve`, :func:`ocp_nn.solve_ipopt` or ``nlp.unpack`` of any CasADi solver.
     curvature : bool
@@ -215,23 +229,24 @@ def certify(
         return _certify(problem, trajectory, curvature, tolerance)
 
 
-def _certify(problem: TrainingProblem, trajectory: Trajectory, curvature: bool, tolerance: float) -> Certificate:
-    layers = [_Stage(layer) for layer in problem.network.layers]
-    u, x = trajectory.controls, trajectory.states
-    rolled, rolled_output = _roll(layers, problem.x, u)
-    loss = WrittenLoss(problem)
-    adjoints = _adjoints(layers, rolled, u, loss.gradient(rolled_output))
-    values = [layer.value(xk, uk) for layer, xk, uk in zip(layers, x, u, strict=True)]
-    in_output = loss.gradient(values[-1])
-    objective, rollout_objective = _objective(problem, u, values[-1]), _objective(problem, u, rolled_output)
-    given = trajectory.multipliers
-    costates = [*(given if given is not None else _adjoints(layers, x, u, in_output)[:-1]), in_output]
-    pulled = [layer.pull(*point) for layer, *point in zip(layers, x, u, costates[1:], strict=True)]
-    in_controls = [pull[1] + problem.weight_decay * uk for pull, uk in zip(pulled, u, strict=True)]
-    in_states = [pull[0] - lk for pull, lk in zip(pulled[1:], costates[1:-1], strict=True)]
-    defects = tuple(_layer_defect(k, f - xk) for k, (f, xk) in enumerate(zip(values[:-1], x[1:], strict=True)))
+def _certify(problem: OptimalControlProblem, trajectory: Trajectory, curvature: bool, tolerance: float) -> Certificate:
+    written = WrittenProblem(problem)
+    u, x, given = trajectory.controls, trajectory.states, trajectory.multipliers
+    rolled = written.rollout(u, x[0] if problem.has_free_start else problem.x)
+    rolled_outputs = written.values(u, rolled)[1]
+    moved, outputs = written.values(u, x)
+    objective = written.objective(u, x[0], outputs)
+    rollout_objective = written.objective(u, rolled[0], rolled_outputs)
+    gradients = written.gradients(outputs)
+    costates = list(given) if given is not None else written.adjoints(u, x, gradients)
+    pulled, in_controls = written.pull(u, x, [*costates[1:], *gradients])
+    in_states = [pull - costate for pull, costate in zip(pulled[1:], costates[1:], strict=True)]
+    if problem.has_free_start:
+        in_states.append(pulled[0] + written.initial_pull(x[0]))
+    defects = tuple(_layer_defect(k, f - xk) for k, (f, xk) in enumerate(zip(moved, x[1:], strict=True)))
     scale = max(1.0, abs(objective))
-    smallest, largest = _extreme_curvatures(problem, layers, u) if curvature else (None, None)
+    is_determined = isinstance(problem, TrainingProblem) or _expansion(written, u, rolled) <= _EXPANSION
+    smallest, largest = _extreme_curvatures(written, u, x[0]) if curvature else (None, None)
     return Certificate(
         objective=objective,
         rollout_objective=rollout_objective,
@@ -242,15 +257,33 @@ def _certify(problem: TrainingProblem, trajectory: Trajectory, curvature: bool, 
         stationarity_controls=_largest(in_controls),
         stationarity_states=_largest(in_states),
         scale=scale,
-        multiplier_error=None
-        if given is None
-        else _largest([a - b for a, b in zip(given[1:], adjoints[1:-1], strict=True)]),
-        input_error=_largest([x[0] - problem.x]),
+        multiplier_error=None if given is None else _multiplier_error(written, u, rolled, rolled_outputs, given),
+        input_error=0.0 if problem.has_free_start else _largest([x[0] - problem.x]),
         finite=all(bool(np.isfinite(a).all()) for a in (*u, *x, *(given or ()))),
+        rollout_is_determined=is_determined,
         smallest_curvature=smallest,
         largest_curvature=largest,
         tolerance=tolerance,
     )
+
+
+def _multiplier_error(
+    written: WrittenProblem,
+    controls: Sequence[Array],
+    rolled: Sequence[Array],
+    outputs: Sequence[Array],
+    given: Sequence[Array],
+) -> float:
+    """Of lambda_1..lambda_{K-1}, against the adjoints of the rollout."""
+    adjoints = written.adjoints(controls, rolled, written.gradients(outputs))
+    return _largest([a - b for a, b in zip(given[1:], adjoints[1:], strict=True)])
+
+
+def _expansion(written: WrittenProblem, controls: Sequence[Array], rolled: Sequence[Array]) -> float:
+    """By how much the rollout enlarges a small change of x_0, at most."""
+    change = _CHANGE * np.maximum(1.0, np.abs(rolled[0]))
+    states = written.rollout(controls, rolled[0] + change)
+    return _largest([a - b for a, b in zip(states, rolled, strict=True)]) / float(change.max())
 
 
 def _largest(arrays: Sequence[Array]) -> float:
@@ -264,97 +297,15 @@ def _layer_defect(k: int, defect: Array) -> LayerDefect:
     return LayerDefect(layer=k, max=abs(float(defect[sample, unit])), rms=rms, unit=int(unit), sample=int(sample))
 
 
-def _objective(problem: TrainingProblem, controls: Sequence[Array], output: Array) -> float:
-    decay = sum(float(np.sum(u**2)) for u in controls)
-    return WrittenLoss(problem).value(output) + 0.5 * problem.weight_decay * decay
+def _gradient(written: WrittenProblem, controls: Sequence[Array], initial: Array) -> Array:
+    states = written.rollout(controls, initial)
+    gradients = written.gradients(written.values(controls, states)[1])
+    costates = written.adjoints(controls, states, gradients)
+    return np.concatenate(written.pull(controls, states, [*costates[1:], *gradients])[1])
 
 
-def _sigmoid(a: Array) -> Array:
-    small = np.exp(-np.abs(a))
-    return np.where(a >= 0, 1.0, small) / (1.0 + small)
-
-
-# phi and phi' of the pre-activation, from the textbook.
-_FORMULAS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "tanh": (np.tanh, lambda a: 1.0 / np.cosh(np.clip(a, -300, 300)) ** 2),
-    "sigmoid": (_sigmoid, lambda a: _sigmoid(a) * _sigmoid(-a)),
-    "relu": (lambda a: np.where(a > 0, a, np.where(a <= 0, 0.0, a)), lambda a: np.where(a > 0, 1.0, 0.0)),
-    "softplus": (lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a))), _sigmoid),
-    "identity": (lambda a: a, np.ones_like),
-}
-
-
-class _Stage:
-    """One layer, written out again: its value, and A' eta and B' eta."""
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-
-    def value(self, x: Array, u: Array) -> Array:
-        if not isinstance(self._layer, Dense):
-            return np.array(self._mapped(self._layer.function, x, u)[0].full()).T
-        y = _FORMULAS[self._layer.activation][0](self._preactivation(x, u))
-        return y + x if self._layer.residual else y
-
-    @staticmethod
-    def _mapped(function: ca.Function, x: Array, u: Array, *others: Array) -> list[ca.DM]:
-        """A CasADi function of one sample for all of them, columns being samples; ``u`` is the same for all."""
-        mapped = function.map("mapped", "serial", len(x), [1], [])
-        return list(mapped.call([x.T, u, *(other.T for other in others)]))
-
-    def _preactivation(self, x: Array, u: Array) -> Array:
-        n, m = x.shape[1], len(u) // (x.shape[1] + 1)
-        weight, bias = u[: n * m].reshape(n, m), u[n * m :]  # vec(W), then b
-        return x @ weight + bias
-
-    def pull(self, x: Array, u: Array, eta: Array) -> tuple[Array, Array]:
-        """A' eta for every sample, (N, n), and B' eta summed over samples, (P,)."""
-        if not isinstance(self._layer, Dense):
-            return self._pull_symbolic(x, u, eta)
-        g = eta * _FORMULAS[self._layer.activation][1](self._preactivation(x, u))
-        n, m = x.shape[1], eta.shape[1]
-        back = g @ u[: n * m].reshape(n, m).T
-        return (back + eta if self._layer.residual else back), np.concatenate([(x.T @ g).ravel(), g.sum(axis=0)])
-
-    def _pull_symbolic(self, x: Array, u: Array, eta: Array) -> tuple[Array, Array]:
-        back, gradients = self._mapped(self._pull, x, u, eta)
-        return np.array(back.full()).T, np.array(ca.sum2(gradients).full())[:, 0]
-
-    @cached_property
-    def _pull(self) -> ca.Function:
-        f = self._layer.function
-        x, u, eta = ca.MX.sym("x", f.numel_in(0)), ca.MX.sym("u", f.numel_in(1)), ca.MX.sym("eta", f.numel_out(0))
-        return ca.Function("pull", [x, u, eta], [ca.jtimes(f(x, u), v, eta, True) for v in (x, u)])
-
-
-def _roll(layers: Sequence[_Stage], x: Array, controls: Sequence[Array]) -> tuple[list[Array], Array]:
-    states = [x]
-    for layer, u in zip(layers, controls, strict=True):
-        states.append(layer.value(states[-1], u))
-    return states[:-1], states[-1]
-
-
-def _adjoints(
-    layers: Sequence[_Stage], states: Sequence[Array], controls: Sequence[Array], in_output: Array
-) -> list[Array]:
-    """lambda_0..lambda_K."""
-    costates = [in_output]
-    for layer, x, u in zip(reversed(layers), reversed(states), reversed(controls), strict=True):
-        costates.append(layer.pull(x, u, costates[-1])[0])
-    return costates[::-1]
-
-
-def _gradient(problem: TrainingProblem, layers: Sequence[_Stage], controls: Sequence[Array]) -> Array:
-    states, output = _roll(layers, problem.x, controls)
-    costates = _adjoints(layers, states, controls, WrittenLoss(problem).gradient(output))
-    points = zip(layers, states, controls, costates[1:], strict=True)
-    return np.concatenate([layer.pull(x, u, eta)[1] + problem.weight_decay * u for layer, x, u, eta in points])
-
-
-def _extreme_curvatures(
-    problem: TrainingProblem, layers: Sequence[_Stage], controls: Sequence[Array]
-) -> tuple[float, float]:
-    """Extreme eigenvalues of the reduced Hessian, by central differences of the gradient."""
+def _extreme_curvatures(written: WrittenProblem, controls: Sequence[Array], initial: Array) -> tuple[float, float]:
+    """Extreme eigenvalues of the reduced Hessian in the controls, by central differences of the gradient."""
     flat = np.concatenate(controls)
     ends = np.cumsum([len(u) for u in controls])[:-1]
     hessian = np.empty((len(flat), len(flat)))
@@ -364,7 +315,7 @@ def _extreme_curvatures(
         for sign in (1, -1):
             moved = flat.copy()
             moved[j] += sign * step
-            sides.append(_gradient(problem, layers, np.split(moved, ends)))
+            sides.append(_gradient(written, np.split(moved, ends), initial))
         hessian[:, j] = (sides[0] - sides[1]) / (2 * step)
     if not np.isfinite(hessian).all():
         return float("nan"), float("nan")

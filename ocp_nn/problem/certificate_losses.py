@@ -14,7 +14,7 @@ import casadi as ca
 import numpy as np
 from numpy.typing import NDArray
 
-from .optimal_control import TrainingProblem
+from .data_term import DataTerm
 
 __all__ = ["WrittenLoss"]
 
@@ -26,28 +26,26 @@ Formula = Callable[[Any, Array, Array], Array]
 class WrittenLoss:
     """What outputs cost, and the gradient of that: for squares 1/2 ||z - y||^2 and z - y."""
 
-    problem: TrainingProblem
+    data: DataTerm
 
     def value(self, output: Array) -> float:
-        problem = self.problem
-        if problem.loss.name == "squared" and problem.sample_weight is None:
-            return 0.5 * float(np.sum((output - problem.y) ** 2))
+        if self.data.loss.name == "squared" and self.data.weights is None:
+            return 0.5 * float(np.sum((output - self.data.y) ** 2))
         return float(np.sum(self._weights * self._written(0, output)))
 
     def gradient(self, output: Array) -> Array:
-        problem = self.problem
-        if problem.loss.name == "squared" and problem.sample_weight is None:
-            return output - problem.y
+        if self.data.loss.name == "squared" and self.data.weights is None:
+            return output - self.data.y
         return np.asarray(self._weights * self._written(1, output))
 
     @property
     def _weights(self) -> Array | float:
-        weight = self.problem.sample_weight
-        return 1.0 if weight is None else weight[:, None]
+        weight = self.data.weights
+        return 1.0 if weight is None else weight.reshape(len(weight), -1)
 
     def _written(self, part: int, output: Array) -> Array:
         """The value, sample by sample and perhaps output by output, or the gradient."""
-        loss, y = self.problem.loss, self.problem.y
+        loss, y = self.data.loss, self.data.y
         if hasattr(loss, "function"):
             return _symbolic(loss.function, part, output, y)
         return _FORMULAS[loss.name][part](loss, output, y)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network.linear_stages import DenseStage, LinearStage
-from .optimal_control import TrainingProblem
+from .optimal_control import OptimalControlProblem
 
 __all__ = ["SegmentHessian", "hessian_product", "reduced_hessian", "segment_hessian"]
 
@@ -42,53 +42,71 @@ _CHUNK = 2_000_000
 
 
 def hessian_product(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     stages: Sequence[LinearStage],
     costates: Sequence[Array],
     direction: Sequence[Array],
-    output_curvature: Array | None = None,
+    bends: Sequence[Array | None] | None = None,
 ) -> Arrays:
-    """The Hessian of the reduced objective J(u) times a direction.
+    """The Hessian of the reduced objective J(u) times a direction; x_0 is held.
 
     Parameters
     ----------
-    problem : TrainingProblem
-    stages : sequence of K LinearStage
-        The linearisation at a rollout (``problem.linearize``).
-    costates : sequence of K + 1 arrays
-        lambda_0..lambda_K there (``problem.adjoints``).
-    direction : sequence of K arrays
-        du_k, one vector a stage.
-    output_curvature : array, optional
-        The objective's second derivative in the output (``problem.data.curvature``): its diagonal, (N, m), or
+    problem : OptimalControlProblem
+    stages : sequence of LinearStage
+        The linearisation of all rows at a rollout (``problem.linearize``).
+    costates : sequence of arrays
+        lambda_0 and then the costates of all rows there (``problem.adjoints``).
+    direction : sequence of arrays
+        du_b, one vector a block.
+    bends : sequence of arrays or None, optional
+        The second derivative of every term in its output (``term.data.curvature``): its diagonal, (N, m), or
         (N, m, m); None is the identity, that of squares.
 
     Returns
     -------
-    tuple of K arrays
-        (H du)_k, of the shapes of ``direction``.
+    tuple of arrays
+        (H du)_b, of the shapes of ``direction``.
     """
+    inner, blocks = len(problem.dynamics), problem.row_blocks
     tangents: list[Array | None] = [None]
-    for stage, du in zip(stages, direction, strict=True):
-        tangents.append(stage.apply(tangents[-1], du))
-    last = tangents.pop()
-    assert last is not None
-    eta = _times(output_curvature, last[:, :, None])[:, :, 0]
-    product: list[Array] = []
-    for k in reversed(range(len(stages))):
-        p, q = stages[k].curvature_product(costates[k + 1], tangents[k], direction[k])
-        product.append(stages[k].transpose_control(eta) + q + problem.weight_decay * direction[k])
-        if k:
-            eta = stages[k].transpose_state(eta) + p
-    return tuple(reversed(product))
+    for k in range(inner):
+        tangents.append(stages[k].apply(tangents[k], direction[blocks[k]]))
+    product: dict[int, Array] = {}
+
+    def pull(row: int, k: int, eta: Array) -> Array | None:
+        """What a row at stage k adds to the derivative of lambda_k, and before that to its block's product."""
+        p, q = stages[row].curvature_product(costates[row + 1], tangents[k], direction[blocks[row]])
+        part = stages[row].transpose_control(eta) + q
+        product[blocks[row]] = product[blocks[row]] + part if blocks[row] in product else part
+        return stages[row].transpose_state(eta) + p if k else None
+
+    eta: Array | None = None
+    for k in range(inner, -1, -1):
+        parts = [] if eta is None else [pull(k, k, eta)]
+        for j in problem.terms_at[k]:
+            row = inner + j
+            moved = stages[row].apply(tangents[k], direction[blocks[row]])
+            bend = None if bends is None else bends[j]
+            parts.append(pull(row, k, _times(bend, moved[:, :, None])[:, :, 0]))
+        eta = _total(parts)
+    return tuple(product[b] + rho * du for b, (rho, du) in enumerate(zip(problem.decays, direction, strict=True)))
 
 
-def reduced_hessian(problem: TrainingProblem, controls: Sequence[Array], *, gauss_newton: bool = False) -> Array:
+def _total(parts: Sequence[Array | None]) -> Array | None:
+    """The sum of what there is."""
+    total = None
+    for part in parts:
+        total = part if total is None else total + part if part is not None else total
+    return total
+
+
+def reduced_hessian(problem: OptimalControlProblem, controls: Sequence[Array], *, gauss_newton: bool = False) -> Array:
     """The Hessian of the reduced objective J(u), dense.
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
     controls : sequence of K arrays
     gauss_newton : bool
         Leave the curvature of the stages out: J' (w phi'') J + rho I with the Jacobian J of the outputs.
@@ -106,9 +124,9 @@ def reduced_hessian(problem: TrainingProblem, controls: Sequence[Array], *, gaus
     trajectory = problem.rollout(controls)
     outputs = problem.outputs(trajectory)
     stages = problem.linearize(trajectory, outputs)
-    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradient(outputs[-1])).costates
+    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradients(outputs[-1:])).costates
     multipliers = None if gauss_newton else costates[1:]
-    bend = problem.data.curvature(outputs[-1], gauss_newton=gauss_newton)
+    bend = problem.terms[-1].data.curvature(outputs[-1], gauss_newton=gauss_newton)
     hessian = segment_hessian(stages, multipliers, free_start=False, loss=1.0, output_curvature=bend).controls
     hessian[np.diag_indices_from(hessian)] += problem.weight_decay
     return hessian

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ..base import checks
+from .loss_description import describe_loss
 from .losses import Custom, Huber, Logistic, Loss, Poisson, Softmax, Squared, loss_named
 
 __all__ = ["DataTerm"]
@@ -43,8 +44,8 @@ class DataTerm:
     ----------
     loss : Loss
     y : array (N, m)
-    weights : array (N,) or None
-        None where all are one.
+    weights : array (N,) or (N, m), or None
+        One a sample, or for squares one a number; None where all are one.
     """
 
     loss: Loss
@@ -64,8 +65,8 @@ class DataTerm:
         checks.check("loss", loss, _LOSS)
         loss = loss_named(loss)
         loss.check_targets(y)
-        weights = None if sample_weight is None else _weights(sample_weight, len(y))
-        if weights is not None and not weights.all():
+        weights = None if sample_weight is None else _weights(sample_weight, y.shape, isinstance(loss, Squared))
+        if weights is not None and weights.ndim == 1 and not weights.all():
             loss.check_targets(y[weights > 0])
         return cls(loss, y, None if weights is None or (weights == 1.0).all() else weights)
 
@@ -88,6 +89,8 @@ class DataTerm:
         if self.is_squares:
             residual = output - self.y
             return 0.5 * float(np.vdot(residual, residual))
+        if self.weights is not None and self.weights.ndim == 2:
+            return 0.5 * float(np.vdot(self.weights, (output - self.y) ** 2))
         values = self.loss.values(output, self.y)
         return float(values.sum() if self.weights is None else self.weights @ values)
 
@@ -114,6 +117,8 @@ class DataTerm:
         if self.is_squares:
             return ca.sumsqr(output - ca.DM(self.y.T)) / 2
         samples, m = self.y.shape
+        if self.weights is not None and self.weights.ndim == 2:
+            return ca.sumsqr(ca.DM(np.sqrt(self.weights).T) * (output - ca.DM(self.y.T))) / 2
         z, y = ca.MX.sym("z", m), ca.MX.sym("y", m)
         values = ca.Function("phi", [z, y], [self.loss.symbolic(z, y)]).map(samples)(output, ca.DM(self.y.T))
         return ca.sum2(values) if self.weights is None else values @ ca.DM(self.weights)
@@ -122,6 +127,10 @@ class DataTerm:
     def null_objective(self) -> float:
         """The value at the best constant output."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if self.weights is not None and self.weights.ndim == 2:
+                totals = self.weights.sum(axis=0)
+                best = (self.weights * self.y).sum(axis=0) / np.where(totals > 0, totals, 1.0)
+                return self.value(np.tile(best, (len(self.y), 1)))
             weights = np.ones(len(self.y)) if self.weights is None else self.weights
             best = np.nan_to_num(self.loss.best_constant(self.y, weights), posinf=_FAR, neginf=-_FAR)
             return self.value(np.tile(best, (len(self.y), 1)))
@@ -129,10 +138,22 @@ class DataTerm:
     def scale(self) -> float:
         """The typical square of a target, in the units of the objective; 1 where there is none."""
         if isinstance(self.loss, Squared):
-            scale = float(np.mean(self.y**2 if self.weights is None else self.weights[:, None] * self.y**2))
+            scale = float(np.mean(self._weighted(self.y**2)))
         else:
             scale = 2.0 * self.null_objective / self.y.size
         return scale if 0 < scale < np.inf else 1.0
+
+    def gradient_scale(self) -> float:
+        """The size of a large gradient in an output: max(1, max|y|) times the largest weight."""
+        weight = 1.0 if self.weights is None else float(self.weights.max())
+        return max(1.0, float(np.abs(self.y).max())) * weight
+
+    def is_same_as(self, other: DataTerm) -> bool:
+        """Whether the other term has this loss, these targets and these weights."""
+        mine, theirs = (np.ones(1) if term.weights is None else term.weights for term in (self, other))
+        same_weights = np.array_equal(mine, theirs)
+        same_loss = describe_loss(self.loss) == describe_loss(other.loss)
+        return same_loss and same_weights and np.array_equal(self.y, other.y)
 
     def sensible_outputs(self) -> Array:
         """Outputs of a network that is nearly right, finite for all targets: to fit a first last layer to."""
@@ -142,20 +163,23 @@ class DataTerm:
         return self.y
 
     def _weighted(self, values: Array, power: Callable[[Array], Array] = np.asarray) -> Array:
-        return values if self.weights is None else power(self.weights)[:, None] * values
+        if self.weights is None:
+            return values
+        weights = power(self.weights)
+        return (weights if weights.ndim == 2 else weights[:, None]) * values
 
     def _weighted_matrix(self, matrix: Array | None, power: Callable[[Array], Array] = np.asarray) -> Array | None:
         if self.weights is None:
             return matrix
         if matrix is None:
-            return np.tile(power(self.weights)[:, None], self.y.shape[1])
+            return self._weighted(np.ones_like(self.y), power)
         return power(self.weights).reshape(-1, *[1] * (matrix.ndim - 1)) * matrix
 
 
-def _weights(sample_weight: ArrayLike, samples: int) -> Array:
+def _weights(sample_weight: ArrayLike, shape: tuple[int, ...], by_number: bool) -> Array:
     weights = checks.real_array("sample_weight", sample_weight)
-    if weights.shape != (samples,):
-        raise ValueError(f"sample_weight must have shape ({samples},), one number a sample, received {weights.shape}")
+    if weights.shape != shape[:1] and not (by_number and weights.shape == shape):
+        raise ValueError(f"sample_weight must have shape ({shape[0]},), one number a sample, received {weights.shape}")
     checks.check_finite("sample_weight", weights)
     if (weights < 0).any():
         raise ValueError(f"sample_weight must be >= 0, received {weights.min():g} at position {int(weights.argmin())}")

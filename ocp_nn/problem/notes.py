@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .optimal_control import TrainingProblem
+from .optimal_control import OptimalControlProblem
+from .training import TrainingProblem
 
 __all__ = ["notes_on"]
 
@@ -22,18 +23,18 @@ Array = NDArray[np.float64]
 _AT_MEAN, _CONSTANT = 0.01, 1e-24
 
 
-def notes_on(problem: TrainingProblem, controls: Sequence[Array], objective: float) -> tuple[str, ...]:
+def notes_on(problem: OptimalControlProblem, controls: Sequence[Array], objective: float) -> tuple[str, ...]:
     """Sentences on a trained network; none where it explains the targets better than linear least squares, or where
     the loss is another one than plain squares.
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
     controls : sequence of K arrays
     objective : float
         J at their rollout.
     """
-    if not problem.data.is_squares:
+    if not isinstance(problem, TrainingProblem) or not problem.data.is_squares:
         return ()
     line = problem.line
     squares = line.squares(objective, controls)

@@ -1,19 +1,22 @@
-"""The optimal control problem of training, its trajectories, rollout and adjoints.
+"""The optimal control problem, its trajectories, rollout and adjoints.
 
-    minimise    sum_i w_i phi(f_{K-1}(x_{K-1}^i, u_{K-1}), y^i)  +  rho/2 sum_k ||u_k||^2
-    subject to  x_{k+1}^i = f_k(x_k^i, u_k),   k = 0..K-2,     x_0^i = the i-th input
+    minimise    sum_j sum_i w_j^i phi_j(h_j(x_s(j)^i, u_d(j)), y_j^i)  +  sum_b rho_b/2 ||u_b||^2
+                + alpha/2 ||x_0 - xbar||^2
+    subject to  x_{k+1}^i = f_k(x_k^i, u_c(k)),   k = 0..K-2
 
-where the loss phi(z, y) is 1/2 ||z - y||^2 unless another one is asked for (:mod:`.losses`), and the sample weights
-w_i are one.  Sums, not means; rho weighs every control, biases too.  The last stage is compared with y directly, so
-the states that can be variables are x_1..x_{K-1}.
+The sums run over terms j, samples i and control blocks b (:mod:`.structure`).  Sums, not means; rho weighs every
+control, biases too.  An infinite alpha is a known x_0 = xbar, a finite one makes x_0 a variable with a prior.
 
-With the multipliers lambda_{k+1} of the defects d_k = f_k(x_k, u_k) - x_{k+1} the Lagrangian is
+Training a feed-forward network (:mod:`.training`) is the case of one term at the last stage, a block of controls for
+every layer, and a known x_0, the inputs.
+
+With the multipliers lambda_{k+1} of the defects d_k = f_k(x_k, u_c(k)) - x_{k+1} the Lagrangian is
 
     L = J + sum_k <lambda_{k+1}, d_k>
 
-and its stationarity in x_k is the adjoint recursion lambda_k = A_k' lambda_{k+1}, started at w phi'(z), the
-residual for squares.  On a rollout that recursion *is* back-propagation and its by-product B_k' lambda_{k+1} + rho u_k
-the gradient.
+and its stationarity in x_k is the adjoint recursion lambda_k = A_k' lambda_{k+1} + sum_j C_j' g_j (:mod:`.shooting`),
+with g_j the gradient of the term in its output.  On a rollout that recursion *is* back-propagation and its by-product,
+sum B_k' lambda_{k+1} + sum D_j' g_j + rho_b u_b over all that use block b, the gradient.
 """
 
 from __future__ import annotations
@@ -21,92 +24,102 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack
 
 from ..base import checks
-from ..network.layers import Dense
+from ..network.layers import Dense, Layer, init_layer
 from ..network.linear_stages import LinearStage, linearize_layer
-from ..network.network import Network
-from .data_term import DataTerm
-from .loss_description import describe_loss
-from .losses import Loss, Squared
-from .shooting import SINGLE_SHOOTING
-from .straight_line import StraightLine
+from .shooting import SINGLE_SHOOTING, Shooting, pulled_back
+from .structure import Stage, Term, checked_structure
 from .trajectory import TRAJECTORY, Adjoints, Trajectory
 
-__all__ = ["PROBLEM", "TrainingProblem"]
+__all__ = ["PROBLEM", "OptimalControlProblem"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
+_DECAYS = checks.either(
+    checks.NON_NEGATIVE, checks.sequence(checks.NON_NEGATIVE, "a sequence of finite numbers >= 0, one a block")
+)
 
-class TrainingProblem:
-    """Training data, a network, a weight decay and a loss.
+
+class OptimalControlProblem:
+    """Dynamics, terms, and what is known of the initial state.
 
     Parameters
     ----------
-    network : Network
-    x : array_like, shape (N, inputs)
-    y : array_like, shape (N, outputs)
-        A vector of length N is taken as one output.
-    weight_decay : float
-        rho >= 0, the Tikhonov weight of all controls.
-    loss : str or Loss
-        ``"squared"``, ``"huber"``, ``"logistic"`` (targets 0 and 1), ``"softmax"`` (one 1 and else 0 in every row),
-        ``"poisson"`` (counts; the outputs are logarithms of rates), or a loss of :mod:`ocp_nn.problem.losses`.
-    sample_weight : array_like, shape (N,), optional
-        w_i >= 0, one each by default; a weight of zero leaves a sample out.
+    dynamics : sequence of K - 1 Stage
+        May be empty.
+    terms : sequence of Term
+        In the order of their stages, the last of them at stage K - 1.
+    initial_state : array_like, shape (N, n_0)
+        x_0 where it is known, else xbar.
+    weight_decay : float or sequence of floats
+        rho >= 0, one for all control blocks or one a block.
+    initial_weight : float
+        alpha in (0, inf]; infinite where x_0 is known.
 
     Raises
     ------
     ValueError
-        For shapes that do not fit the network, data that are not finite real numbers or too large for a trajectory
-        to fit into memory, data whose sum of squares overflows, targets whose sum of squares underflows, a negative
-        weight decay, targets that the loss has no meaning for, or weights that are not N finite numbers >= 0, one of
-        them positive.
+        Where widths, samples or control blocks do not fit together, or numbers are out of range.
     """
 
     def __init__(
         self,
-        network: Network,
-        x: ArrayLike,
-        y: ArrayLike,
-        weight_decay: float = 1e-3,
+        dynamics: Sequence[Stage],
+        terms: Sequence[Term],
+        initial_state: ArrayLike,
         *,
-        loss: str | Loss = "squared",
-        sample_weight: ArrayLike | None = None,
+        weight_decay: float | Sequence[float] = 1e-3,
+        initial_weight: float = np.inf,
     ) -> None:
-        checks.check("network", network, checks.instance(Network, "an ocp_nn.Network"))
-        checks.check("weight_decay", weight_decay, checks.NON_NEGATIVE)
-        self.network = network
-        self.x = _samples("x", x, network.num_inputs)
-        self.y = _samples("y", y, network.num_outputs)
-        _check_squares(self.x, self.y)
-        if len(self.x) != len(self.y):
-            raise ValueError(f"x and y need as many rows as each other, received {len(self.x)} and {len(self.y)}")
-        hidden = sum(network.sizes[1:-1])
-        states = f"the hidden states of {len(self.x):,} samples, {hidden:,} each,"
-        checks.check_memory(states, 8 * len(self.x) * hidden, "use fewer samples or narrower layers")
-        self.weight_decay = float(weight_decay)
-        self.data = DataTerm.of(loss, self.y, sample_weight)
+        checks.check("dynamics", dynamics, checks.sequence(checks.instance(Stage, "a Stage"), "a sequence of Stages"))
+        checks.check("terms", terms, checks.sequence(checks.instance(Term, "a Term"), "a sequence of Terms"))
+        checks.check("weight_decay", weight_decay, _DECAYS)
+        checks.check("initial_weight", initial_weight, checks.POSITIVE_OR_INFINITE)
+        x = checks.real_array("initial_state", initial_state)
+        if x.ndim != 2 or x.size == 0:
+            raise ValueError(f"initial_state must be of shape (N, n_0), one row a sample, received {x.shape}")
+        checks.check_finite("initial_state", x)
+        lengths = checked_structure(dynamics, terms, x.shape[1], len(x))
+        self._set(dynamics, terms, x, weight_decay, float(initial_weight), lengths)
+
+    def _set(
+        self,
+        dynamics: Sequence[Stage],
+        terms: Sequence[Term],
+        x: Array,
+        weight_decay: float | Sequence[float],
+        initial_weight: float,
+        lengths: tuple[int, ...],
+    ) -> None:
+        """Everything, once checked."""
+        self.dynamics, self.terms, self.x = tuple(dynamics), tuple(terms), x
+        self.block_lengths, self.initial_weight = lengths, initial_weight
+        if isinstance(weight_decay, Sequence | np.ndarray):
+            if len(weight_decay) != len(lengths):
+                raise ValueError(
+                    f"weight_decay must be one number or one for each of {len(lengths)} blocks, received "
+                    f"{len(weight_decay)}"
+                )
+            self.decays = tuple(map(float, weight_decay))
+        else:
+            self.decays = (float(weight_decay),) * len(lengths)
 
     def __repr__(self) -> str:
-        more = "" if isinstance(self.loss, Squared) else f", loss={self.loss.name}"
-        more += "" if self.sample_weight is None else ", weighted"
-        decay = f"weight_decay={self.weight_decay:g}"
-        return f"TrainingProblem({self.network!r}, {self.num_samples} samples, {decay}{more})"
+        return (
+            f"{type(self).__name__}({self.num_stages} stages, {self.num_samples} samples, {self.num_controls} controls "
+            f"in {len(self.block_lengths)} blocks, {len(self.terms)} terms)"
+        )
 
     @property
-    def loss(self) -> Loss:
-        return self.data.loss
-
-    @property
-    def sample_weight(self) -> Array | None:
-        """w, (N,); None where all are one."""
-        return self.data.weights
+    def weight_decay(self) -> float | tuple[float, ...]:
+        """rho: one number where all blocks have the same."""
+        return self.decays[0] if len(set(self.decays)) == 1 else self.decays
 
     @property
     def num_samples(self) -> int:
@@ -114,40 +127,144 @@ class TrainingProblem:
 
     @property
     def num_stages(self) -> int:
-        return self.network.num_stages
+        """K: the states are x_0..x_{K-1}."""
+        return len(self.dynamics) + 1
 
     @cached_property
-    def line(self) -> StraightLine:
-        """Linear least squares on these data, to compare a network with."""
-        return StraightLine(self.x, self.y, self.weight_decay)
+    def num_controls(self) -> int:
+        """P: numbers in all blocks."""
+        return sum(self.block_lengths)
+
+    @cached_property
+    def num_rows(self) -> int:
+        """M: outputs of all terms, a sample."""
+        return sum(term.layer.num_outputs for term in self.terms)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of x_0..x_{K-1}."""
+        return (self.x.shape[1], *(stage.layer.num_outputs for stage in self.dynamics))
+
+    @property
+    def has_free_start(self) -> bool:
+        """Whether x_0 is a variable."""
+        return bool(np.isfinite(self.initial_weight))
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """c(k) of every stage."""
+        return tuple(stage.block for stage in self.dynamics)
+
+    @cached_property
+    def rows(self) -> tuple[Stage | Term, ...]:
+        """The stages and then the terms."""
+        return (*self.dynamics, *self.terms)
+
+    @cached_property
+    def row_blocks(self) -> tuple[int, ...]:
+        """The control block of every row: of the stages, then of the terms."""
+        return tuple(row.block for row in self.rows)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layer of every row: of the stages, then of the terms."""
+        return tuple(row.layer for row in self.rows)
+
+    @cached_property
+    def terms_at(self) -> tuple[tuple[int, ...], ...]:
+        """For every stage, which terms look at it."""
+        return tuple(tuple(j for j, t in enumerate(self.terms) if t.stage == k) for k in range(self.num_stages))
+
+    @cached_property
+    def has_kinks(self) -> bool:
+        """Whether a layer is piecewise linear (ReLU)."""
+        return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in self.layers)
+
+    @property
+    def is_squares(self) -> bool:
+        """Whether every term is half a sum of squares, without weights."""
+        return all(term.data.is_squares for term in self.terms)
 
     @property
     def null_objective(self) -> float:
-        """J of the best constant output, weight decay left out: what explains nothing."""
-        return self.line.mean_objective if self.data.is_squares else self.data.null_objective
+        """J of the best constant output of every term, weight decay left out: what explains nothing."""
+        return float(sum(term.data.null_objective for term in self.terms))
 
-    def is_same_as(self, other: TrainingProblem) -> bool:
-        """Whether the other problem has these very data, weights and loss, this architecture and this weight decay."""
-        same_data = np.array_equal(self.x, other.x) and np.array_equal(self.y, other.y)
-        same_weights = np.array_equal(_or_ones(self.sample_weight), _or_ones(other.sample_weight))
-        same_loss = describe_loss(self.loss) == describe_loss(other.loss)
-        same_network = self.network.describe() == other.network.describe()
-        same_decay = self.weight_decay == other.weight_decay
-        return same_data and same_weights and same_loss and same_network and same_decay
+    @cached_property
+    def scale(self) -> float:
+        """The typical square of a target, in the units of the objective."""
+        return float(np.mean([term.data.scale() for term in self.terms]))
 
-    def part(self, rows: NDArray[np.int64], weight_decay: float) -> TrainingProblem:
-        """The problem on some of the samples; what was checked of all is not asked of them again."""
-        part = object.__new__(TrainingProblem)
-        part.network, part.x, part.weight_decay = self.network, self.x[rows], float(weight_decay)
-        part.data = self.data.rows(rows)
-        part.y = part.data.y
-        return part
+    @cached_property
+    def multiplier_scale(self) -> float:
+        """The size of a large gradient in an output: max(1, max|y|) times the largest weight."""
+        return max(term.data.gradient_scale() for term in self.terms)
 
-    def rollout(self, controls: Sequence[Array], multipliers: Arrays | None = None) -> Trajectory:
-        """The trajectory that satisfies the dynamics: x_0 is the input and every defect is zero."""
-        controls = self.network.check_controls(controls)
-        states, _ = SINGLE_SHOOTING.roll(self.network.layers, self.x, controls)
+    def is_same_as(self, other: OptimalControlProblem) -> bool:
+        """Whether the other problem has this very structure, these data, weights, losses and weight decays."""
+        pairs = zip(self.rows, other.rows, strict=False)
+        return (
+            (len(self.dynamics), len(self.terms)) == (len(other.dynamics), len(other.terms))
+            and (self.decays, self.initial_weight) == (other.decays, other.initial_weight)
+            and np.array_equal(self.x, other.x)
+            and all(_is_same(mine, theirs) for mine, theirs in pairs)
+        )
+
+    def init_controls(self, seed: int = 0) -> Arrays:
+        """Standard weights, one vector a block: W ~ N(0, 1) / sqrt(n_in), b = 0; 0.1 N(0, 1) for a symbolic stage."""
+        checks.check("seed", seed, checks.SEED)
+        rng = np.random.default_rng(seed)
+        return tuple(init_layer(layer, rng) for layer in self.block_layers)
+
+    @cached_property
+    def block_layers(self) -> tuple[Layer, ...]:
+        """The first layer that uses each block."""
+        return tuple(self.layers[self.row_blocks.index(block)] for block in range(len(self.block_lengths)))
+
+    def check_controls(self, controls: Sequence[Array]) -> Arrays:
+        """The controls as float vectors, one a block.
+
+        Raises
+        ------
+        ValueError
+            If their number or a length is not the problem's, or they are not of real numbers.
+        """
+        checks.check("controls", controls, checks.ARRAYS)
+        vectors = tuple([np.ascontiguousarray(checks.real_array(f"controls[{k}]", u)) for k, u in enumerate(controls)])
+        expected, received = [(length,) for length in self.block_lengths], [u.shape for u in vectors]
+        if received != expected:
+            raise ValueError(f"expected one control vector a block with shapes {expected}, received {received}")
+        return vectors
+
+    def split(self, flat: Array) -> Arrays:
+        """A vector of all controls, cut into one vector a block (views)."""
+        return tuple([flat[cut] for cut in self._cuts])
+
+    @cached_property
+    def _cuts(self) -> tuple[slice, ...]:
+        ends = np.cumsum([0, *self.block_lengths]).tolist()
+        return tuple(slice(start, end) for start, end in pairwise(ends))
+
+    def rollout(
+        self, controls: Sequence[Array], multipliers: Arrays | None = None, *, initial: Array | None = None
+    ) -> Trajectory:
+        """The trajectory that satisfies the dynamics, every defect being zero, from ``initial``, by default xbar."""
+        controls = self.check_controls(controls)
+        states, _ = self.roll(SINGLE_SHOOTING, controls, initial)
         return Trajectory(controls, states, multipliers)
+
+    def roll(
+        self,
+        shooting: Shooting,
+        controls: Sequence[Array],
+        initial: Array | None = None,
+        *,
+        states: Sequence[Array] = (),
+        slacks: Sequence[Array] = (),
+    ) -> tuple[Arrays, Arrays]:
+        """States, and the outputs of the dynamics: :meth:`.Shooting.roll` from ``initial``, by default xbar."""
+        start = self.x if initial is None else initial
+        return shooting.roll(self.dynamics, start, controls, states=states, slacks=slacks)
 
     def start(self, initial: Trajectory | Sequence[Array]) -> Trajectory:
         """A point to start from: a trajectory as it is, or the rollout of controls.
@@ -165,124 +282,148 @@ class TrainingProblem:
         return initial
 
     def outputs(self, trajectory: Trajectory) -> Arrays:
-        """f_k(x_k, u_k) of every stage k = 0..K-1 at the trajectory's own states."""
+        """The outputs of all rows at the trajectory's own states: f_k of the stages, then h_j of the terms."""
         self.check(trajectory)
         return self.evaluate(trajectory.controls, trajectory.states)
 
     def evaluate(self, controls: Sequence[Array], states: Sequence[Array]) -> Arrays:
         """:meth:`outputs` for arrays whose shapes are already known to fit."""
-        return tuple(layer.forward(x, u) for layer, x, u in zip(self.network.layers, states, controls, strict=True))
+        moved = [stage.layer.forward(x, controls[stage.block]) for stage, x in zip(self.dynamics, states, strict=False)]
+        return (*moved, *self.term_outputs(controls, states))
+
+    def term_outputs(self, controls: Sequence[Array], states: Sequence[Array]) -> Arrays:
+        """h_j of every term."""
+        return tuple([term.layer.forward(states[term.stage], controls[term.block]) for term in self.terms])
 
     def objective(self, trajectory: Trajectory) -> float:
-        """J at the trajectory: its last state goes through the last stage, defects are not looked at."""
+        """J at the trajectory: its states go through the terms, defects are not looked at."""
         self.check(trajectory)
-        output = self.network.layers[-1].forward(trajectory.states[-1], trajectory.controls[-1])
-        return self.cost(trajectory.controls, output)
+        outputs = self.term_outputs(trajectory.controls, trajectory.states)
+        return self.cost(trajectory.controls, outputs, trajectory.states[0])
 
-    def cost(self, controls: Sequence[Array], output: Array) -> float:
-        """J as a function of the controls and the network's output."""
-        decay = sum(float(u @ u) for u in controls)
-        return self.data.value(output) + 0.5 * self.weight_decay * decay
+    def cost(self, controls: Sequence[Array], outputs: Sequence[Array], initial: Array | None = None) -> float:
+        """J as a function of the controls, the outputs of all terms, and x_0 where that is a variable."""
+        terms = [term.data.value(output) for term, output in zip(self.terms, outputs, strict=True)]
+        return sum(terms[1:], terms[0]) + self.decay_cost(controls) + self.initial_cost(initial)
 
-    def output_gradient(self, output: Array) -> Array:
-        """The objective's gradient in the network's output, (N, m): the last costate; for squares, the residual."""
-        return self.data.gradient(output)
+    def decay_cost(self, controls: Sequence[Array]) -> float:
+        """sum_b rho_b/2 ||u_b||^2."""
+        squares = [float(u @ u) for u in controls]
+        if len(set(self.decays)) == 1:
+            return 0.5 * self.decays[0] * sum(squares)
+        return 0.5 * sum(rho * square for rho, square in zip(self.decays, squares, strict=True))
 
-    def best_last_control(self, state: Array, control: Array) -> Array:
-        """The u_{K-1} that minimises J where the last state is ``state``, (N, n_{K-1}): a ridge regression.
+    def initial_cost(self, initial: Array | None) -> float:
+        """alpha/2 ||x_0 - xbar||^2; zero where x_0 is known."""
+        if initial is None or not self.has_free_start:
+            return 0.0
+        moved = initial - self.x
+        return 0.5 * self.initial_weight * float(np.vdot(moved, moved))
 
-        ``control`` comes back where the loss is not plain squares, where the last stage is not an affine layer, or
-        where rounding, in normal equations that are close to singular, would make it worse.
-        """
-        layer = self.network.layers[-1]
-        is_affine = isinstance(layer, Dense) and layer.activation == "identity" and not layer.residual
-        if not (is_affine and self.data.is_squares):
-            return control
-        inputs = np.column_stack([state, np.ones(len(state))])
-        normal = inputs.T @ inputs
-        normal[np.diag_indices_from(normal)] += self.weight_decay
-        factor, info = lapack.dpotrf(normal, lower=1)
-        if info != 0:
-            return control
-        given = control.reshape(inputs.shape[1], -1)
-        best: Array = lapack.dpotrs(factor, inputs.T @ self.y, lower=1)[0]
+    def output_gradients(self, outputs: Sequence[Array]) -> Arrays:
+        """g_j = w phi'(z) of every term, (N, m_j), given their outputs; for squares, the residuals."""
+        return tuple([term.data.gradient(output) for term, output in zip(self.terms, outputs, strict=True)])
 
-        def cost(table: Array) -> float:
-            residual = inputs @ table - self.y
-            return float(np.vdot(residual, residual)) + self.weight_decay * float(np.vdot(table, table))
-
-        return np.ascontiguousarray(best).ravel() if cost(best) <= cost(given) else control
+    def projected(self, controls: Arrays, states: Sequence[Array]) -> Arrays:
+        """The controls with those replaced that can be chosen optimally for the states: none here."""
+        return controls
 
     def defects(self, trajectory: Trajectory) -> Arrays:
-        """d_k = f_k(x_k, u_k) - x_{k+1} for k = 0..K-2."""
-        return tuple(f - x for f, x in zip(self.outputs(trajectory)[:-1], trajectory.states[1:], strict=True))
+        """d_k = f_k(x_k, u_c(k)) - x_{k+1} for k = 0..K-2."""
+        outputs = self.outputs(trajectory)[: len(self.dynamics)]
+        return tuple(f - x for f, x in zip(outputs, trajectory.states[1:], strict=True))
 
     def linearize(self, trajectory: Trajectory, outputs: Arrays | None = None) -> tuple[LinearStage, ...]:
-        """A_k and B_k of every stage, as operators; ``outputs`` spares their evaluation where they are known."""
+        """Jacobians of all rows as operators; ``outputs`` spares their evaluation where they are known."""
         outputs = self.outputs(trajectory) if outputs is None else outputs
+        controls, states = trajectory.controls, trajectory.states
+        at = (*range(len(self.dynamics)), *(term.stage for term in self.terms))
         return tuple(
-            linearize_layer(layer, x, u, f)
-            for layer, x, u, f in zip(self.network.layers, trajectory.states, trajectory.controls, outputs, strict=True)
+            linearize_layer(row.layer, states[k], controls[row.block], f)
+            for row, k, f in zip(self.rows, at, outputs, strict=True)
         )
 
     def adjoints(self, trajectory: Trajectory) -> Adjoints:
-        """The adjoint recursion lambda_K = output_gradient, lambda_k = A_k' lambda_{k+1}: back-propagation."""
+        """The adjoint recursion: back-propagation."""
         outputs = self.outputs(trajectory)
         stages = self.linearize(trajectory, outputs)
-        return self.backpropagate(stages, trajectory.controls, self.output_gradient(outputs[-1]))
+        return self.backpropagate(stages, trajectory.controls, self.output_gradients(outputs[len(self.dynamics) :]))
 
-    def backpropagate(self, stages: Sequence[LinearStage], controls: Sequence[Array], residual: Array) -> Adjoints:
-        """:meth:`adjoints` from a linearisation that is already there."""
-        costates = SINGLE_SHOOTING.costates(stages, residual)
+    def backpropagate(
+        self, stages: Sequence[LinearStage], controls: Sequence[Array], gradients: Sequence[Array]
+    ) -> Adjoints:
+        """:meth:`adjoints` from a linearisation of all rows and the terms' gradients in their outputs."""
+        costates = self.costates(SINGLE_SHOOTING, stages, gradients)
         gradient = self.control_gradient(stages, controls, costates)
-        return Adjoints((stages[0].transpose_state(costates[0]), *costates), gradient)
+        return Adjoints((pulled_back(stages, costates, self.terms_at, 0), *costates), gradient)
+
+    def costates(
+        self,
+        shooting: Shooting,
+        stages: Sequence[LinearStage],
+        gradients: Sequence[Array],
+        multipliers: Sequence[Array] = (),
+    ) -> Arrays:
+        """:meth:`.Shooting.costates` of all rows."""
+        return shooting.costates(stages, gradients, self.terms_at, multipliers)
 
     def control_gradient(
         self, stages: Sequence[LinearStage], controls: Sequence[Array], costates: Sequence[Array]
     ) -> Arrays:
-        """B_k' lambda_{k+1} + rho u_k: the Lagrangian's gradient in the controls, from lambda_1..lambda_K."""
-        return tuple(
-            stage.transpose_control(costate) + self.weight_decay * u
-            for stage, u, costate in zip(stages, controls, costates, strict=True)
-        )
+        """The Lagrangian's gradient in the controls, block by block, from the costates of all rows."""
+        totals: dict[int, Array] = {}
+        for stage, block, costate in zip(stages, self.row_blocks, costates, strict=True):
+            part = stage.transpose_control(costate)
+            totals[block] = totals[block] + part if block in totals else part
+        return tuple(totals[b] + rho * u for b, (rho, u) in enumerate(zip(self.decays, controls, strict=True)))
 
-    def lift(self, controls: Sequence[Array]) -> Trajectory:
+    def state_gradient(
+        self, shooting: Shooting, stages: Sequence[LinearStage], states: Sequence[Array], costates: Sequence[Array]
+    ) -> Arrays:
+        """The Lagrangian's gradient in x_1..x_{K-1}, and before them in x_0 where that is a variable."""
+        gradient = shooting.state_gradient(stages, costates, self.terms_at)
+        if not self.has_free_start:
+            return gradient
+        return self.initial_gradient(states[0], pulled_back(stages, costates, self.terms_at, 0)), *gradient
+
+    def initial_gradient(self, initial: Array, costate: Array) -> Array:
+        """alpha (x_0 - xbar) + lambda_0: the gradient in a free x_0."""
+        return self.initial_weight * (initial - self.x) + costate
+
+    def multipliers(
+        self, shooting: Shooting, stages: Sequence[LinearStage], gradients: Sequence[Array], given: Sequence[Array] = ()
+    ) -> Arrays:
+        """lambda_0..lambda_{K-1}, as a trajectory carries them: what is pulled back to x_0 first."""
+        costates = self.costates(shooting, stages, gradients, given)
+        return pulled_back(stages, costates, self.terms_at, 0), *costates[: len(self.dynamics)]
+
+    def lift(self, controls: Sequence[Array], *, initial: Array | None = None) -> Trajectory:
         """The rollout with the back-propagated adjoints as its multipliers."""
-        trajectory = self.rollout(controls)
-        return replace(trajectory, multipliers=self.adjoints(trajectory).costates[:-1])
+        trajectory = self.rollout(controls, initial=initial)
+        return replace(trajectory, multipliers=self.adjoints(trajectory).costates[: self.num_stages])
 
     def check(self, trajectory: Trajectory) -> None:
         """Raise ``ValueError`` unless the trajectory has this problem's shapes."""
         checks.check("trajectory", trajectory, TRAJECTORY)
-        self.network.check_controls(trajectory.controls)
-        expected = [(self.num_samples, n) for n in self.network.sizes[:-1]]
+        self.check_controls(trajectory.controls)
+        expected = [(self.num_samples, n) for n in self.widths]
         for name, arrays in (("states", trajectory.states), ("multipliers", trajectory.multipliers)):
             if arrays is not None and [np.shape(a) for a in arrays] != expected:
                 raise ValueError(f"expected {name} of shapes {expected}, received {[np.shape(a) for a in arrays]}")
 
 
-def _or_ones(weights: Array | None) -> Array | float:
-    return 1.0 if weights is None else weights
+def _is_same(mine: Stage | Term, theirs: Stage | Term) -> bool:
+    if mine.block != theirs.block or _described(mine.layer) != _described(theirs.layer):
+        return False
+    if not np.array_equal(getattr(mine.layer, "v", 0.0), getattr(theirs.layer, "v", 0.0)):
+        return False
+    if isinstance(mine, Term) and isinstance(theirs, Term):
+        return mine.stage == theirs.stage and mine.data.is_same_as(theirs.data)
+    return type(mine) is type(theirs)
 
 
-PROBLEM = checks.instance(TrainingProblem, "an ocp_nn.TrainingProblem")
+def _described(layer: Layer) -> dict[str, object]:
+    return {name: value for name, value in layer.describe().items() if name != "v"}
 
 
-def _samples(name: str, values: ArrayLike, columns: int) -> Array:
-    table = checks.table(name, values, columns)
-    if len(table) == 0:
-        raise ValueError(f"{name} has no rows: at least one sample is needed")
-    return table
-
-
-def _check_squares(x: Array, y: Array) -> None:
-    """Objective and derivatives are made of squares.  (Inputs may be tiny: beside the bias they are nothing anyway.)"""
-    for name, table in (("x", x), ("y", y)):
-        with np.errstate(over="ignore", under="ignore"):
-            total = float(np.vdot(table, table))
-        lost = name == "y" and table.any() and total < np.finfo(float).tiny
-        if lost or total == np.inf:
-            raise ValueError(
-                f"the squares of {name} {'underflow' if lost else 'overflow'}, its largest value being "
-                f"{np.abs(table).max():g}: scale the data"
-            )
+PROBLEM = checks.instance(OptimalControlProblem, "an ocp_nn.TrainingProblem or an ocp_nn.OptimalControlProblem")

@@ -14,7 +14,7 @@ from ..base.display import html_table
 from ..network.model import Model
 from .blas import limited_blas
 from .certificate import Certificate, certify
-from .optimal_control import TrainingProblem
+from .optimal_control import OptimalControlProblem
 from .record import Record, Status
 from .saving import save
 from .trajectory import Trajectory
@@ -58,7 +58,7 @@ class Result:
     state : object or None
         Where our solver stopped: ``solve(problem, result.state)`` goes on from it, and ``solve(problem, result)``
         keeps the history too.
-    problem : TrainingProblem or None
+    problem : OptimalControlProblem or None
         What was solved.
     model : Model or None
         The trained network; with the scalers of the data where whoever called the solver added them.
@@ -81,7 +81,7 @@ class Result:
     history: tuple[Record, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     state: object | None = None
-    problem: TrainingProblem | None = None
+    problem: OptimalControlProblem | None = None
     model: Model | None = None
     options: SolverOptions | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -60,8 +60,9 @@ from ..base.version import VERSION
 from ..network.model import Model
 from .loss_description import describe_loss
 from .losses import Squared
-from .optimal_control import TrainingProblem
+from .optimal_control import OptimalControlProblem
 from .record import Record, Status
+from .training import TrainingProblem
 from .trajectory import Trajectory
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "NUMBERS", "RESULT", "Packable", "numbered", "save", "text_digest"]
@@ -102,7 +103,7 @@ class Savable(Protocol):
     @property
     def state(self) -> object | None: ...
     @property
-    def problem(self) -> TrainingProblem | None: ...
+    def problem(self) -> OptimalControlProblem | None: ...
     @property
     def model(self) -> Model | None: ...
     @property
@@ -175,6 +176,8 @@ def _packed(result: Savable, state: bool) -> Content:
         content["x_range"] = model.x_range
     content |= _packed_history(result.history)
     if state and result.problem is not None:
+        if not isinstance(result.problem, TrainingProblem):
+            raise ValueError(f"only results of training problems can be saved with state, received {result.problem!r}")
         meta["problem"], arrays = _packed_problem(result.problem)
         content |= arrays
         content |= _packed_trajectory(result.trajectory)

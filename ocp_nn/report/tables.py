@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..problem.optimal_control import TrainingProblem
 from ..problem.record import Record
+from ..problem.training import TrainingProblem
 
 __all__ = [
     "format_number",

@@ -84,7 +84,7 @@ class Watch:
         controls = self.problem.network.split(flat)
         with np.errstate(all="ignore"):
             output = self.problem.network.predict(controls, self.problem.x)
-            objective = self.problem.cost(controls, output)
+            objective = self.problem.cost(controls, [output])
             mse = float(np.mean((output - self.problem.y) ** 2))
         if not self.trace or objective < self.trace[-1].objective:
             self.trace.append(TracePoint(seconds, wall, self.checks, objective, mse))

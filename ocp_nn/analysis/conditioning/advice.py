@@ -13,7 +13,8 @@ import numpy as np
 
 from ...base import checks
 from ...base.display import brief
-from ...problem.optimal_control import PROBLEM, TrainingProblem
+from ...problem.optimal_control import PROBLEM
+from ...problem.training import TrainingProblem
 from ...solvers.augmented_lagrangian.initialise import can_fit_states, initialise
 from .layers import LayerMeasures, measure_layers
 from .measures import Measurement, measure
@@ -107,7 +108,7 @@ def advise(problem: TrainingProblem, *, seed: int = 0, steps: int = 100, seconds
     nodes = [(), tuple(range(1, problem.num_stages))]
     found = tuple(measure(problem, start, nodes=nodes, penalties=_PENALTIES, matrices=_MATRICES))
     layers = measure_layers(problem, start)
-    fits = can_fit_states(problem.network)
+    fits = can_fit_states(problem)
     trials = {
         (method, name): run_trial(method, problem, initialise(problem, name, seed), steps=steps, seconds=seconds)
         for method, name in _CANDIDATES

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...base.display import brief
 from ...network.linear_stages import LinearStage
-from ...problem.optimal_control import TrainingProblem
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 
 __all__ = ["MAX_SAMPLES", "LayerMeasures", "measure_layers"]
@@ -70,7 +70,7 @@ def measure_layers(problem: TrainingProblem, trajectory: Trajectory) -> LayerMea
     """
     outputs = problem.outputs(trajectory)
     stages = problem.linearize(trajectory, outputs)
-    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradient(outputs[-1])).costates
+    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradients(outputs[-1:])).costates
     gradient = [stage.transpose_control(costate) for stage, costate in zip(stages, costates[1:], strict=True)]
     largest, smallest = _products([stage.A for stage in _thinned(stages, problem.num_samples)])
     return LayerMeasures(

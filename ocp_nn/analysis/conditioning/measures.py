@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.display import brief
-from ...problem.optimal_control import PROBLEM, TrainingProblem
+from ...problem.optimal_control import PROBLEM
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .formulations import MultipleShooting, SingleShooting
 from .point import LinearisedPoint, linearise_at, shooting_name

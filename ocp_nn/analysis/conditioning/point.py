@@ -19,8 +19,8 @@ from ...base.display import brief
 from ...forward_dp import Subproblem
 from ...forward_dp.sweeps import Batch
 from ...network.linear_stages import LinearStage
-from ...problem.optimal_control import TrainingProblem
 from ...problem.shooting import Shooting, check_nodes
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 
 __all__ = ["LinearisedPoint", "linearise_at", "shooting_name"]
@@ -130,12 +130,12 @@ def linearise_at(
     problem.check(trajectory)
     checks.check("damping", damping, checks.NON_NEGATIVE)
     shooting = Shooting(check_nodes(nodes, problem.num_stages))
-    layers, controls = problem.network.layers, trajectory.controls
-    states, outputs = shooting.roll(layers, problem.x, controls, states=trajectory.states)
-    outputs = (*outputs, layers[-1].forward(states[-1], controls[-1]))
+    controls = trajectory.controls
+    states, moved = problem.roll(shooting, controls, states=trajectory.states)
+    outputs = (*moved, *problem.term_outputs(controls, states))
     stages = problem.linearize(Trajectory(controls, states), outputs)
     multipliers = () if trajectory.multipliers is None else trajectory.multipliers[1:]
-    costates = shooting.costates(stages, problem.output_gradient(outputs[-1]), multipliers)
+    costates = problem.costates(shooting, stages, problem.output_gradients(outputs[-1:]), multipliers)
     return LinearisedPoint(stages, costates, tuple(sorted(shooting.nodes)), problem.weight_decay, damping)
 
 

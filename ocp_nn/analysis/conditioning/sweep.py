@@ -27,7 +27,7 @@ from ...learning.data import Dataset, Scaler
 from ...network.activations import ACTIVATIONS
 from ...network.network import Network
 from ...problem.blas import one_blas_thread
-from ...problem.optimal_control import TrainingProblem
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.initialise import INITIALISATIONS, initialise
 from .layers import measure_layers

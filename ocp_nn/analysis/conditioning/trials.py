@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.display import brief
-from ...problem.optimal_control import TrainingProblem
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.outer_loop import init, step, terminate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
 from .inner_result import InnerResult
 from .options import Options
 from .rollouts import follows
@@ -27,10 +27,13 @@ _SETTLED_GAP, SETTLED_GAIN = 0.01, 0.02
 _RESTART_OUTER = 8
 
 
-def first_finish(state: SolverState, options: Options) -> Finish:
-    """The finish before its first step; backtracking along a line has no use for the exact Hessian."""
+def first_finish(problem: OptimalControlProblem, state: SolverState, options: Options) -> Finish:
+    """The finish before its first step; backtracking along a line has no use for the exact Hessian, which is that in
+    the controls alone.
+    """
     finish = Finish((state.damping, state.damping))
-    return finish if options.globalisation != "armijo" else replace(finish, gains=(finish.gains[0], -1.0))
+    exact = options.globalisation != "armijo" and not problem.has_free_start
+    return finish if exact else replace(finish, gains=(finish.gains[0], -1.0))
 
 
 def next_finish(state: SolverState, inner: InnerResult, objective: float) -> Finish | None:
@@ -48,7 +51,7 @@ def next_finish(state: SolverState, inner: InnerResult, objective: float) -> Fin
 
 
 def has_settled(
-    problem: TrainingProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
+    problem: OptimalControlProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
 ) -> bool:
     """Whether the multipliers and penalties have done what they can: the finish takes over.
 
@@ -67,11 +70,11 @@ def has_settled(
     return inner.stalled or (gained_little and (agrees or closed or capped))
 
 
-def projects(problem: TrainingProblem, state: SolverState) -> bool:
+def projects(problem: OptimalControlProblem, state: SolverState) -> bool:
     """Whether the last control is projected out: in the finish, of shallow networks and of those with kinks.
 
     On shallow ones that saves up to a third of the steps, and at kinks it goes on where other steps are stopped
     (ReLU 20x8 of scripts/deep_suite.py); smooth deep ones it leads into worse valleys (sin2x 4x10 and tanh 50x8 of
     scripts/bench.py).
     """
-    return state.schedule.finish is not None and (problem.num_stages <= _SHALLOW or problem.network.has_kinks)
+    return state.schedule.finish is not None and (problem.num_stages <= _SHALLOW or problem.has_kinks)

@@ -49,7 +49,7 @@ def levenberg_marquardt(local: Linearisation, result: InnerResult) -> InnerResul
             return replace(done, point=attempt.trial, damping=damping.accepted(attempt.ratio))
         damping = damping.rejected()
     done = replace(result, solves=solves, products=products)
-    if local.problem.network.has_kinks:  # perhaps no direction is one of descent: crawling costs more than a restart
+    if local.problem.has_kinks:  # perhaps no direction is one of descent: crawling costs more than a restart
         return replace(done, stalled=True)
     # the damping holds controls back, not states: shorten the whole step instead
     return armijo(local, done)
@@ -76,7 +76,8 @@ def armijo(local: Linearisation, result: InnerResult) -> InnerResult:
         damping = result.damping.rejected()
         return replace(result, damping=damping, solves=result.solves + 1, stalled=damping.exhausted)
     slope = sum(float(np.vdot(g, d)) for g, d in zip(gradient[0], step.controls, strict=True))
-    slope += sum(float(np.vdot(g, d)) for g, d in zip(gradient[1], step.states[1:], strict=True))
+    moved = step.states if local.problem.has_free_start else step.states[1:]
+    slope += sum(float(np.vdot(g, d)) for g, d in zip(gradient[1], moved, strict=True))
     length = 1.0
     while length >= _ARMIJO_SHORTEST:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -17,14 +17,16 @@ above rounding arrives, or too little for ReLU units.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.floating import overflow_is_a_value
 from ...network.layers import Dense
-from ...network.network import Network
-from ...problem.optimal_control import PROBLEM, TrainingProblem
+from ...problem.optimal_control import PROBLEM, OptimalControlProblem
+from ...problem.training import TrainingProblem
 
 __all__ = ["INITIALISATIONS", "initialise", "signal_ratio"]
 
@@ -48,12 +50,12 @@ _RANGE = {"tanh": (-0.8, 0.8), "sigmoid": (0.1, 0.9)}
 
 
 @overflow_is_a_value
-def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) -> Arrays:
+def initialise(problem: OptimalControlProblem, method: str = "auto", seed: int = 0) -> Arrays:
     """Controls to start from.
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
     method : str
         ``"standard"`` (W ~ N(0,1)/sqrt(n_in)), ``"xavier"`` (Glorot and Bengio 2010), ``"he"`` (He et al. 2015),
         ``"orthogonal"`` (Saxe et al. 2014), ``"states"`` (state trajectories), all with b = 0 but the last; or
@@ -62,19 +64,20 @@ def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) ->
 
     Returns
     -------
-    tuple of K arrays
+    tuple of arrays
+        One a block.
 
     Raises
     ------
     ValueError
-        For an unknown method, or ``"states"`` for a network with symbolic stages.
+        For an unknown method, or ``"states"`` for anything but a feed-forward network of dense layers without shared
+        weights.
     """
     checks.check("problem", problem, PROBLEM)
     checks.check("initialisation", method, checks.one_of(INITIALISATIONS))
-    network = problem.network
-    standard = network.init_controls(seed)
+    standard = problem.init_controls(seed)
     if method == "auto":
-        fits = can_fit_states(network) and signal_ratio(problem, standard) < _least_signal(network)
+        fits = can_fit_states(problem) and signal_ratio(problem, standard) < _least_signal(problem)
         method = "states" if fits else "standard"
     if method == "standard":
         return standard
@@ -83,24 +86,28 @@ def initialise(problem: TrainingProblem, method: str = "auto", seed: int = 0) ->
     rng = np.random.default_rng(seed)
     return tuple(
         _scaled_weights(layer, method, rng) if isinstance(layer, Dense) else u
-        for layer, u in zip(network.layers, standard, strict=True)
+        for layer, u in zip(problem.block_layers, standard, strict=True)
     )
 
 
-def signal_ratio(problem: TrainingProblem, controls: Arrays) -> float:
+def signal_ratio(problem: OptimalControlProblem, controls: Arrays) -> float:
     """How much of the input's spread reaches the last state: the ratio of mean standard deviations over samples."""
     states = problem.rollout(controls).states
     spread = [float(x.std(axis=0).mean()) for x in (states[0], states[-1])]
     return spread[1] / spread[0] if spread[0] > 0 else 1.0
 
 
-def _least_signal(network: Network) -> float:
-    return _RELU_SIGNAL if network.has_kinks else _SMOOTH_SIGNAL
+def _least_signal(problem: OptimalControlProblem) -> float:
+    return _RELU_SIGNAL if problem.has_kinks else _SMOOTH_SIGNAL
 
 
-def can_fit_states(network: Network) -> bool:
-    """Whether every layer is dense with hidden states between: then state trajectories can be fitted."""
-    return network.num_stages > 1 and all(isinstance(layer, Dense) for layer in network.layers)
+def can_fit_states(problem: OptimalControlProblem) -> TypeGuard[TrainingProblem]:
+    """Whether this is a feed-forward network, every layer of it dense and with weights of its own, with hidden states
+    between: then state trajectories can be fitted.
+    """
+    if not isinstance(problem, TrainingProblem) or problem.network.is_tied:
+        return False
+    return problem.num_stages > 1 and all(isinstance(layer, Dense) for layer in problem.layers)
 
 
 def _scaled_weights(layer: Dense, method: str, rng: np.random.Generator) -> Array:
@@ -118,16 +125,19 @@ def _scaled_weights(layer: Dense, method: str, rng: np.random.Generator) -> Arra
 
 
 @overflow_is_a_value
-def fit_states(problem: TrainingProblem, seed: int) -> Arrays:
+def fit_states(problem: OptimalControlProblem, seed: int) -> Arrays:
     """Controls whose rollout carries spread-out features of the data through every layer.
 
     Raises
     ------
     ValueError
-        For a network with symbolic stages or without hidden states.
+        For a network with symbolic stages, with shared weights or without hidden states.
     """
-    if not can_fit_states(problem.network):
-        raise ValueError("initialisation 'states' needs dense layers and at least one hidden layer; use 'standard'")
+    if not can_fit_states(problem):
+        raise ValueError(
+            "initialisation 'states' needs dense layers with weights of their own and at least one hidden layer; use "
+            "'standard'"
+        )
     first, *middle, _ = (layer for layer in problem.network.layers if isinstance(layer, Dense))
     controls = [_spread_units(first, problem.x, np.random.default_rng(seed))]
     state = first.forward(problem.x, controls[0])

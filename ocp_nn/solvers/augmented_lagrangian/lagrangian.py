@@ -3,8 +3,8 @@
     L_beta(u, x) = J + sum_k <lambda_{k+1}, d_k> + beta_k/2 ||d_k||^2
                  = 1/2 ||r||^2 + rho/2 ||u||^2 + sum_k beta_k/2 ||d_k + lambda_{k+1}/beta_k||^2 - const
 
-is a sum of squares in controls and states, r being the residual; for other losses than squares it is one to second
-order, with the last stage seen through the root of the loss (:mod:`ocp_nn.problem.losses`).  Its
+is a sum of squares in controls and states, r being the residuals of all terms; for other losses than squares it is one
+to second order, with the terms' outputs seen through the roots of their losses (:mod:`ocp_nn.problem.losses`).  Its
 Gauss-Newton model is the linear least-squares problem of :mod:`ocp_nn.forward_dp` with the gaps
 c_k = d_k + lambda_{k+1}/beta_k.  A state with beta = inf is no variable: it is rolled out, its defect is zero, and
 nothing else changes.
@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base.display import brief
-from ...forward_dp import Step, Subproblem
-from ...network.layers import Layer
+from ...forward_dp import LinearTerm, Step, Subproblem
 from ...network.linear_stages import LinearStage
 from ...network.scaled_stage import ScaledStage, unscaled
-from ...problem.optimal_control import TrainingProblem
+from ...problem.data_term import DataTerm
+from ...problem.optimal_control import OptimalControlProblem
 from ...problem.shooting import Shooting
 from ...problem.trajectory import Trajectory
 
@@ -43,9 +43,11 @@ class Point:
 
     Attributes
     ----------
-    controls, states : tuples of K arrays
-    outputs : tuple of K arrays
-        f_k(x_k, u_k).
+    controls : tuple of arrays
+        One a block.
+    states : tuple of K arrays
+    outputs : tuple of arrays
+        f_k(x_k, u_c(k)) of the K - 1 stages, then h_j of the terms.
     defects : tuple of K - 1 arrays
     objective : float
         J.
@@ -63,6 +65,11 @@ class Point:
     __repr__ = brief
 
     @property
+    def term_outputs(self) -> Arrays:
+        """h_j of the terms."""
+        return self.outputs[len(self.defects) :]
+
+    @property
     def max_defect(self) -> float:
         return max((float(np.abs(d).max()) for d in self.defects), default=0.0)
 
@@ -77,7 +84,7 @@ class AugmentedLagrangian:
 
     Attributes
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
     multipliers : tuple of K - 1 arrays
         lambda_{k+1} of the defects d_k.
     penalty : tuple of K - 1 floats
@@ -87,7 +94,7 @@ class AugmentedLagrangian:
         a ridge regression (variable projection; Golub and Pereyra 1973).
     """
 
-    problem: TrainingProblem
+    problem: OptimalControlProblem
     multipliers: Arrays
     penalty: tuple[float, ...]
     projected: bool = False
@@ -98,33 +105,34 @@ class AugmentedLagrangian:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether every state is eliminated: L_beta is a function of the controls alone."""
+        """Whether every state is eliminated: L_beta is a function of the controls, and of a free x_0, alone."""
         return not self.shooting.nodes
 
     def at(self, controls: Arrays, states: Arrays) -> Point:
-        """Evaluate at controls and states; eliminated states are rolled out."""
-        return self._at(controls, self.shooting.roll(self._layers, self.problem.x, controls, states=states))
+        """Evaluate at controls and states; eliminated states are rolled out, from x_0 where that is a variable."""
+        return self._at(controls, self.problem.roll(self.shooting, controls, self._start(states[0]), states=states))
 
-    def slack_rollout(self, controls: Arrays, etas: Sequence[Array]) -> Point:
-        """Evaluate along x_{k+1} = f_k(x_k, u_k) - e_k with the slacks of the multiplier estimates eta_{k+1}."""
+    def slack_rollout(self, controls: Arrays, etas: Sequence[Array], initial: Array | None = None) -> Point:
+        """Evaluate along x_{k+1} = f_k(x_k, u_c(k)) - e_k with the slacks of the multiplier estimates eta_{k+1}.
+
+        ``initial`` is x_0 where that is a variable.
+        """
         pairs = zip(etas, self.multipliers, self.penalty, strict=False)
         slacks = [(eta - multiplier) / beta for eta, multiplier, beta in pairs]
-        return self._at(controls, self.shooting.roll(self._layers, self.problem.x, controls, slacks=slacks))
+        return self._at(controls, self.problem.roll(self.shooting, controls, self._start(initial), slacks=slacks))
 
-    @property
-    def _layers(self) -> tuple[Layer, ...]:
-        return self.problem.network.layers
+    def _start(self, initial: Array | None) -> Array | None:
+        return initial if self.problem.has_free_start else None
 
     def _at(self, controls: Arrays, rolled: tuple[Arrays, Arrays]) -> Point:
         states, outputs = rolled
         if self.projected:
-            controls = (*controls[:-1], self.problem.best_last_control(states[-1], controls[-1]))
-        last = self._layers[-1].forward(states[-1], controls[-1])
+            controls = self.problem.projected(controls, states)
         defects = tuple(output - state for output, state in zip(outputs, states[1:], strict=True))
-        return self._point(controls, states, (*outputs, last), defects)
+        return self._point(controls, states, (*outputs, *self.problem.term_outputs(controls, states)), defects)
 
     def _point(self, controls: Arrays, states: Arrays, outputs: Arrays, defects: Arrays) -> Point:
-        objective = self.problem.cost(controls, outputs[-1])
+        objective = self.problem.cost(controls, outputs[len(defects) :], states[0])
         value = objective
         for multiplier, defect, beta in zip(self.multipliers, defects, self.penalty, strict=True):
             if np.isfinite(beta):
@@ -148,55 +156,70 @@ class AugmentedLagrangian:
             defect if np.isinf(beta) else defect + multiplier / beta
             for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
         )
-        stages = self.problem.linearize(Trajectory(point.controls, point.states), point.outputs)
-        return Subproblem.of_network(
-            stages=(*stages[:-1], self._rooted(stages[-1], point.outputs[-1])),
+        problem = self.problem
+        stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
+        inner = len(problem.dynamics)
+        return Subproblem(
+            dynamics=stages[:inner],
+            terms=self._linear_terms(stages[inner:], point.term_outputs),
             controls=point.controls,
+            blocks=problem.blocks,
             gaps=gaps,
-            residual=self.problem.data.residual(point.outputs[-1]),
             penalty=self.penalty,
-            weight_decay=self.problem.weight_decay,
+            weight_decay=problem.weight_decay,
             damping=damping,
+            initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
+            initial_weight=problem.initial_weight,
         )
 
-    def _rooted(self, stage: LinearStage, output: Array) -> LinearStage:
-        """The last stage as least squares see it."""
-        root = self.problem.data.root(output)
-        return stage if root is None else ScaledStage(stage, root)
+    def _linear_terms(self, stages: Sequence[LinearStage], outputs: Arrays) -> tuple[LinearTerm, ...]:
+        """The terms as least squares see them."""
+        return tuple(
+            LinearTerm(term.stage, _rooted(stage, term.data.root(z)), term.data.residual(z), term.block)
+            for term, stage, z in zip(self.problem.terms, stages, outputs, strict=True)
+        )
 
     def gradient(self, point: Point, subproblem: Subproblem) -> tuple[Arrays, Arrays]:
-        """Gradients of L_beta in u_0..u_{K-1} and in x_1..x_{K-1}, by one adjoint sweep.
+        """Gradients of L_beta in the controls and in the states, by one adjoint sweep.
 
-        An eliminated state passes the costate on, which makes its gradient zero.
+        The states are x_1..x_{K-1}, and before them x_0 where that is a variable.  An eliminated state passes the
+        costate on, which makes its gradient zero.
         """
-        stages = unscaled(subproblem.stages)
-        in_output = self.problem.output_gradient(point.outputs[-1])
-        costates = self.shooting.costates(stages, in_output, self.estimate(point))
-        in_controls = self.problem.control_gradient(stages, point.controls, costates)
-        return in_controls, self.shooting.state_gradient(stages, costates)
+        problem, stages = self.problem, unscaled(subproblem.stages)
+        gradients = problem.output_gradients(point.term_outputs)
+        costates = problem.costates(self.shooting, stages, gradients, self.estimate(point))
+        in_controls = problem.control_gradient(stages, point.controls, costates)
+        return in_controls, problem.state_gradient(self.shooting, stages, point.states, costates)
 
     def predicted_value(self, point: Point, step: Step) -> float:
         """The Gauss-Newton model of L_beta after a step, damping left out.
 
-        The slacks and the residual that the step leaves are its multiplier estimates, scaled: c + A dx + B du - dx
-        = eta/beta.  Where the loss is no plain square, its decrease is that of the rows' squares, and it is taken from
+        The slacks and the residuals that the step leaves are its multiplier estimates, scaled: c + A dx + B du - dx
+        = eta/beta.  Where a loss is no plain square, its decrease is that of the rows' squares, and it is taken from
         their differences: a residual may be large where the loss is not.
         """
-        value = (
-            0.5
-            * self.problem.weight_decay
-            * sum(float(np.vdot(u + du, u + du)) for u, du in zip(point.controls, step.controls, strict=True))
-        )
-        value += self._predicted_loss(point.outputs[-1], step.multipliers[-1])
+        value = self.problem.decay_cost([u + du for u, du in zip(point.controls, step.controls, strict=True)])
+        value += self._predicted_losses(point.term_outputs, step.multipliers[-1])
+        if self.problem.has_free_start:
+            value += self.problem.initial_cost(point.states[0] + step.states[0])
         for eta, multiplier, beta in zip(step.multipliers, self.multipliers, self.penalty, strict=False):
             if np.isfinite(beta):
                 value += 0.5 / beta * float(np.vdot(eta - multiplier, eta + multiplier))
         return value
 
-    def _predicted_loss(self, output: Array, rows: Array) -> float:
-        """The loss where the model leaves these rows."""
-        data = self.problem.data
-        if data.is_squares:
-            return 0.5 * float(np.vdot(rows, rows))
-        residual = data.residual(output)
-        return data.value(output) - 0.5 * float(np.vdot(residual - rows, residual + rows))
+    def _predicted_losses(self, outputs: Arrays, rows: Array) -> float:
+        """What the terms cost where the model leaves these rows, those of all terms side by side."""
+        ends = np.cumsum([z.shape[1] for z in outputs])[:-1]
+        pairs = zip(self.problem.terms, outputs, np.split(rows, ends, axis=1), strict=True)
+        return sum(_predicted_loss(term.data, z, some) for term, z, some in pairs)
+
+
+def _rooted(stage: LinearStage, root: Array | None) -> LinearStage:
+    return stage if root is None else ScaledStage(stage, root)
+
+
+def _predicted_loss(data: DataTerm, output: Array, rows: Array) -> float:
+    if data.is_squares:
+        return 0.5 * float(np.vdot(rows, rows))
+    residual = data.residual(output)
+    return data.value(output) - 0.5 * float(np.vdot(residual - rows, residual + rows))

@@ -22,7 +22,7 @@ from ...forward_dp import Damped, Prepared, Step, Subproblem, prepare
 from ...network.linear_stages import LinearStage
 from ...network.scaled_stage import unscaled
 from ...problem.curvature import hessian_product
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
 from .damping import Damping
 from .lagrangian import AugmentedLagrangian, Point
 from .newton import refine_step
@@ -85,12 +85,12 @@ class Linearisation:
         return cls(lagrangian, point, subproblem, lagrangian.gradient(point, subproblem), method)
 
     @property
-    def problem(self) -> TrainingProblem:
+    def problem(self) -> OptimalControlProblem:
         return self.lagrangian.problem
 
     @property
     def stages(self) -> tuple[LinearStage, ...]:
-        """A_k and B_k of all stages, the last one without the root of the loss."""
+        """Jacobians of all rows, those of the terms without the roots of their losses."""
         return unscaled(self.subproblem.stages)
 
     @cached_property
@@ -104,9 +104,9 @@ class Linearisation:
 
     @cached_property
     def costates(self) -> Arrays:
-        """lambda_0..lambda_K of back-propagation; the point's own where every state is eliminated."""
-        in_output = self.problem.output_gradient(self.point.outputs[-1])
-        return self.problem.backpropagate(self.stages, self.point.controls, in_output).costates
+        """Those of back-propagation; the point's own where every state is eliminated."""
+        gradients = self.problem.output_gradients(self.point.term_outputs)
+        return self.problem.backpropagate(self.stages, self.point.controls, gradients).costates
 
     def propose(self, damping: float) -> Proposal | None:
         """The step for a damping, or None where the factorisation fails in floating point."""
@@ -124,11 +124,11 @@ class Linearisation:
 
     def _refined(self, damped: Damped, step: Step, damping: float) -> Proposal:
         """The step improved by conjugate gradients with the exact Hessian."""
-        split, stages = self.problem.network.split, self.stages
-        bend = self.problem.data.curvature(self.point.outputs[-1])
+        split, stages = self.problem.split, self.stages
+        bends = [term.data.curvature(z) for term, z in zip(self.problem.terms, self.point.term_outputs, strict=True)]
 
         def hessian(vector: Array) -> Array:
-            return np.concatenate(hessian_product(self.problem, stages, self.costates, split(vector), bend))
+            return np.concatenate(hessian_product(self.problem, stages, self.costates, split(vector), bends))
 
         gradient, first = np.concatenate(self.gradient[0]), np.concatenate(step.controls)
         refined = refine_step(hessian, damped.precondition, gradient, first, damping=damping)

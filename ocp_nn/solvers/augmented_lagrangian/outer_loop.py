@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from ...base.floating import overflow_is_a_value
 from ...problem.certificate import certify
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
 from ...problem.record import Status
 from ...problem.shooting import Shooting
 from ...problem.trajectory import Trajectory
@@ -66,12 +66,12 @@ Observer = Callable[[Arrays], object]
 
 
 @overflow_is_a_value
-def init(problem: TrainingProblem, initial: Initial = None, options: Options | None = None) -> SolverState:
+def init(problem: OptimalControlProblem, initial: Initial = None, options: Options | None = None) -> SolverState:
     """The state to start from.
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
     initial : None, controls, Trajectory or SolverState
         None initialises as the options say; controls start from their rollout; a trajectory also gives states,
         which need not satisfy the dynamics, and multipliers if it has any; a state is gone on from as it is.
@@ -92,7 +92,8 @@ def init(problem: TrainingProblem, initial: Initial = None, options: Options | N
     multipliers = trajectory.multipliers or tuple(np.zeros_like(x) for x in trajectory.states)
     lagrangian = AugmentedLagrangian(problem, multipliers[1:], penalty)
     point = lagrangian.at(trajectory.controls, trajectory.states)
-    rollout = Best(trajectory.controls, rollout_objective(problem, trajectory.controls))
+    start = trajectory.states[0] if problem.has_free_start else None
+    rollout = Best(trajectory.controls, rollout_objective(problem, trajectory.controls, start), start)
     return SolverState(
         point=point,
         multipliers=multipliers[1:],
@@ -112,7 +113,7 @@ def init(problem: TrainingProblem, initial: Initial = None, options: Options | N
 
 @overflow_is_a_value
 def step(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     state: SolverState,
     options: Options | None = None,
     *,
@@ -147,7 +148,7 @@ def step(
 
 
 @overflow_is_a_value
-def terminate(problem: TrainingProblem, state: SolverState, options: Options | None = None) -> Status | None:
+def terminate(problem: OptimalControlProblem, state: SolverState, options: Options | None = None) -> Status | None:
     """Why to stop, or None to go on.  (Time and interrupts are for the caller to watch.)
 
     Converged is what its certificate confirms at the tolerance, too; where it does not, the loop goes on.
@@ -169,18 +170,19 @@ def terminate(problem: TrainingProblem, state: SolverState, options: Options | N
     return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
 
 
-def solution(problem: TrainingProblem, state: SolverState) -> Trajectory:
+def solution(problem: OptimalControlProblem, state: SolverState) -> Trajectory:
     """What a converged state stands for: its point, with the multipliers lambda_0..lambda_{K-1}.
 
     Those of the nodes are the state's; those of the input and of eliminated states are back-propagated to.
     """
     point = state.point
     stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
-    shooting, in_output = Shooting.from_penalty(state.penalty), problem.output_gradient(point.outputs[-1])
-    return Trajectory(point.controls, point.states, shooting.multipliers(stages, in_output, state.multipliers))
+    shooting, gradients = Shooting.from_penalty(state.penalty), problem.output_gradients(point.term_outputs)
+    multipliers = problem.multipliers(shooting, stages, gradients, state.multipliers)
+    return Trajectory(point.controls, point.states, multipliers)
 
 
-def _is_certified(problem: TrainingProblem, state: SolverState, options: Options) -> bool:
+def _is_certified(problem: OptimalControlProblem, state: SolverState, options: Options) -> bool:
     """Whether the independent check agrees: not where rounding is larger than the tolerance, nor as long as multipliers
     are stationary layer by layer but not yet the adjoints.
     """
@@ -188,7 +190,7 @@ def _is_certified(problem: TrainingProblem, state: SolverState, options: Options
 
 
 def _subproblem(
-    problem: TrainingProblem, state: SolverState, options: Options, deadline: float, observe: Observer | None
+    problem: OptimalControlProblem, state: SolverState, options: Options, deadline: float, observe: Observer | None
 ) -> tuple[AugmentedLagrangian, InnerResult]:
     """L_beta for the multipliers and penalties of the state, and its approximate minimum."""
     lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty, projects(problem, state))
@@ -207,7 +209,7 @@ def _subproblem(
     return lagrangian, inner
 
 
-def _next_phase(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
+def _next_phase(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
     """The state as the coming iteration begins: started over or in the finish, where the schedule says so."""
     restart = restart_kind(problem, state, options)
     if restart is not None:
@@ -218,7 +220,7 @@ def _next_phase(problem: TrainingProblem, state: SolverState, options: Options) 
 
 
 def _next_schedule(
-    problem: TrainingProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
+    problem: OptimalControlProblem, state: SolverState, inner: InnerResult, objective: float, options: Options
 ) -> Schedule:
     """The schedule after an iteration that ended with this rollout objective."""
     return replace(
@@ -229,7 +231,7 @@ def _next_schedule(
     )
 
 
-def _restarted(problem: TrainingProblem, state: SolverState, options: Options, kind: Restart) -> SolverState:
+def _restarted(problem: OptimalControlProblem, state: SolverState, options: Options, kind: Restart) -> SolverState:
     """The loop started over; what it has found so far is kept."""
     controls = restart_controls(problem, state, options, kind)
     begun = init(problem, controls, options if kind == "new" else softened(problem, options))
@@ -244,10 +246,10 @@ def _restarted(problem: TrainingProblem, state: SolverState, options: Options, k
     return replace(begun, best=state.best, schedule=schedule, outer=state.outer, counts=state.added(restarts=1))
 
 
-def _eliminated(problem: TrainingProblem, state: SolverState, options: Options) -> SolverState:
+def _eliminated(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
     """The state that the finish begins with: the best rollout, every penalty infinite."""
     penalty = (np.inf,) * len(state.penalty)
-    rollout = problem.rollout(state.best.controls)
+    rollout = problem.rollout(state.best.controls, initial=state.best.initial)
     point = AugmentedLagrangian(problem, state.multipliers, penalty).at(rollout.controls, rollout.states)
     return replace(
         state,
@@ -256,5 +258,5 @@ def _eliminated(problem: TrainingProblem, state: SolverState, options: Options) 
         safeguard=state.best,
         stationarity=np.inf,
         rollout_objective=state.best.objective,
-        schedule=replace(state.schedule, finish=first_finish(state, options)),
+        schedule=replace(state.schedule, finish=first_finish(problem, state, options)),
     )

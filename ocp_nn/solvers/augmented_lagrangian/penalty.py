@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
 from .options import Options
 from .state import SolverState
 
@@ -22,12 +22,12 @@ _RELATIVE_PENALTY = 1e4
 _CLOSED = 0.1
 
 
-def first_penalty(problem: TrainingProblem, options: Options) -> tuple[float, ...]:
+def first_penalty(problem: OptimalControlProblem, options: Options) -> tuple[float, ...]:
     """beta_k of every node; infinite for an eliminated state."""
     inner = problem.num_stages - 1
     nodes = options.nodes(problem.num_stages)
     if isinstance(options.penalty, str):
-        values = np.full(inner, _RELATIVE_PENALTY * problem.data.scale())
+        values = _RELATIVE_PENALTY * problem.scale / np.array([stage.unit for stage in problem.dynamics]) ** 2
     else:
         values = np.asarray(options.penalty, dtype=float)
     if values.ndim == 1 and len(values) != inner:
@@ -50,8 +50,7 @@ def raised_penalty(state: SolverState, violation: tuple[float, ...], options: Op
     )
 
 
-def bounded_multipliers(multipliers: Arrays, problem: TrainingProblem, options: Options) -> Arrays:
+def bounded_multipliers(multipliers: Arrays, problem: OptimalControlProblem, options: Options) -> Arrays:
     """Multipliers projected on the safeguarding box."""
-    weight = 1.0 if problem.sample_weight is None else float(problem.sample_weight.max())
-    bound = options.multiplier_bound * max(1.0, float(np.abs(problem.y).max())) * weight
+    bound = options.multiplier_bound * problem.multiplier_scale
     return tuple(np.clip(multiplier, -bound, bound) for multiplier in multipliers)

@@ -14,7 +14,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
+from ...problem.training import TrainingProblem
 from .initialise import can_fit_states, fit_states, initialise
 from .options import Options
 from .penalty import first_penalty
@@ -39,7 +40,7 @@ _FRUITLESS_RESTARTS, _FRUITFUL_GAIN = 3, 0.01
 _PERTURBATION = 0.5
 
 
-def restart_kind(problem: TrainingProblem, state: SolverState, options: Options) -> Restart | None:
+def restart_kind(problem: OptimalControlProblem, state: SolverState, options: Options) -> Restart | None:
     """How to start over, or None to go on.
 
     From perturbed controls where the run has ended in a trap, or at a kink that second-order steps cannot leave; with
@@ -49,7 +50,7 @@ def restart_kind(problem: TrainingProblem, state: SolverState, options: Options)
         return None
     at_rest = state.is_stationary(options.tolerance) and state.point.max_defect <= options.tolerance
     # smooth networks often leave a plateau by the finish; at a kink that takes long
-    settled = state.schedule.settled and (problem.network.has_kinks or not options.second_order)
+    settled = state.schedule.settled and (problem.has_kinks or not options.second_order)
     exhausted = state.schedule.finish is not None and state.schedule.finish.is_exhausted
     lost = (at_rest or settled or exhausted) and not follows(problem, state.best.objective)
     if lost and state.best.objective > _reference_objective(problem, options):
@@ -60,38 +61,38 @@ def restart_kind(problem: TrainingProblem, state: SolverState, options: Options)
     return "perturbed" if at_kink and state.schedule.fruitless < _FRUITLESS_RESTARTS else None
 
 
-def _is_straight(problem: TrainingProblem, state: SolverState) -> bool:
+def _is_straight(problem: OptimalControlProblem, state: SolverState) -> bool:
     """Whether the best rollout is no better than linear least squares on data that bend; plain squares only."""
-    if problem.network.is_affine or not problem.data.is_squares:
+    if not isinstance(problem, TrainingProblem) or problem.network.is_affine or not problem.data.is_squares:
         return False
     squares = problem.line.squares(state.best.objective, state.best.controls)
     return problem.line.matches(squares) and problem.line.bends
 
 
-def restart_controls(problem: TrainingProblem, state: SolverState, options: Options, kind: Restart) -> Arrays:
+def restart_controls(problem: OptimalControlProblem, state: SolverState, options: Options, kind: Restart) -> Arrays:
     """Controls to restart from; the best rollout's where those would overflow."""
     start = _new_start if kind == "new" else _perturbed_start
     controls = start(problem, state, options)
     return controls if np.isfinite(rollout_objective(problem, controls)) else state.best.controls
 
 
-def _new_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
+def _new_start(problem: OptimalControlProblem, state: SolverState, options: Options) -> Arrays:
     """Those that another seed begins with."""
     seed = np.random.default_rng([options.seed, state.counts["restarts"] + 1]).integers(2**31)
     return initialise(problem, options.initialisation, int(seed))
 
 
-def _perturbed_start(problem: TrainingProblem, state: SolverState, options: Options) -> Arrays:
+def _perturbed_start(problem: OptimalControlProblem, state: SolverState, options: Options) -> Arrays:
     """The best rollout's, or the first ones if that is no better than the mean, perturbed."""
     rng = np.random.default_rng([options.seed, state.counts["restarts"] + 1])
     base = state.best.controls if state.best.objective < 0.9 * problem.null_objective else state.schedule.start
     return tuple(
         u + _PERTURBATION * rng.standard_normal(u.shape) / np.sqrt(layer.num_inputs)
-        for layer, u in zip(problem.network.layers, base, strict=True)
+        for layer, u in zip(problem.block_layers, base, strict=True)
     )
 
 
-def softened(problem: TrainingProblem, options: Options) -> Options:
+def softened(problem: OptimalControlProblem, options: Options) -> Options:
     """The options of a restart: a smaller first penalty."""
     return replace(options, penalty=[beta / _RESTART_SOFTER for beta in first_penalty(problem, options)])
 
@@ -102,8 +103,8 @@ def next_fruitless(state: SolverState) -> int:
     return 0 if gained else state.schedule.fruitless + 1
 
 
-def _reference_objective(problem: TrainingProblem, options: Options) -> float:
+def _reference_objective(problem: OptimalControlProblem, options: Options) -> float:
     """J of the state-trajectory initialisation, by which a trap is recognised; infinite where there is none."""
-    if not can_fit_states(problem.network):
+    if not can_fit_states(problem):
         return np.inf
     return rollout_objective(problem, fit_states(problem, options.seed))

@@ -28,7 +28,7 @@ def reuse(local: Linearisation, result: InnerResult, factor: SecantFactor) -> In
     point, gradient = local.point, np.concatenate(local.gradient[0])
     factor = factor.moved(np.concatenate(point.controls), gradient)
     step = -factor.solve(gradient)
-    controls = tuple(u + du for u, du in zip(point.controls, local.problem.network.split(step), strict=True))
+    controls = tuple(u + du for u, du in zip(point.controls, local.problem.split(step), strict=True))
     with np.errstate(over="ignore", invalid="ignore"):
         trial = local.lagrangian.at(controls, point.states)
     if trial.is_finite and gains(local, trial, -_GOOD_REUSE * 0.5 * float(gradient @ step)):
@@ -39,7 +39,8 @@ def reuse(local: Linearisation, result: InnerResult, factor: SecantFactor) -> In
 def reusable(local: Linearisation, trial: Point, proposal: Proposal) -> SecantFactor | None:
     """The factor of a step that its model foretold well, where every state is eliminated and making it took long."""
     foretold = local.point.value - trial.value >= _FORETOLD * proposal.predicted
-    if local.method.second_order or not foretold or not local.lagrangian.is_reduced:
+    reduced = local.lagrangian.is_reduced and not local.problem.has_free_start
+    if local.method.second_order or not foretold or not reduced:
         return None
     if local.prepared.factor_share < _WORTH_REUSING:
         return None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
+from ...problem.shooting import SINGLE_SHOOTING
 from .lagrangian import ROUNDING, AugmentedLagrangian, Point
 from .state import Best, SolverState
 
@@ -23,17 +24,21 @@ Arrays = tuple[Array, ...]
 _FOLLOWS = 0.1
 
 
-def rollout_objective(problem: TrainingProblem, controls: Arrays) -> float:
-    """J at the rollout of the controls; infinite where that overflows."""
+def rollout_objective(problem: OptimalControlProblem, controls: Arrays, initial: Array | None = None) -> float:
+    """J at the rollout of the controls, from ``initial`` where x_0 is a variable; infinite where that overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        objective = problem.cost(controls, problem.network.predict(controls, problem.x))
+        states, _ = problem.roll(SINGLE_SHOOTING, controls, initial)
+        objective = problem.cost(controls, problem.term_outputs(controls, states), initial)
     return objective if np.isfinite(objective) else np.inf
 
 
 def rolled_out(lagrangian: AugmentedLagrangian, point: Point) -> Best:
     """The rollout of a point's controls, with its objective; that is known where every state is eliminated."""
-    known = lagrangian.is_reduced
-    return Best(point.controls, point.objective if known else rollout_objective(lagrangian.problem, point.controls))
+    problem = lagrangian.problem
+    initial = point.states[0] if problem.has_free_start else None
+    if lagrangian.is_reduced:
+        return Best(point.controls, point.objective, initial)
+    return Best(point.controls, rollout_objective(problem, point.controls, initial), initial)
 
 
 def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
@@ -41,11 +46,11 @@ def safeguarded(lagrangian: AugmentedLagrangian, state: SolverState) -> Point:
     point = lagrangian.again(state.point)
     if point.value <= state.safeguard.objective * (1.0 + ROUNDING):
         return point
-    rollout = lagrangian.problem.rollout(state.safeguard.controls)
+    rollout = lagrangian.problem.rollout(state.safeguard.controls, initial=state.safeguard.initial)
     return lagrangian.at(rollout.controls, rollout.states)
 
 
-def follows(problem: TrainingProblem, objective: float) -> bool:
+def follows(problem: OptimalControlProblem, objective: float) -> bool:
     """Whether a rollout with this objective explains most of the targets' variance, or of what a constant leaves."""
     null = problem.null_objective
     return null >= 0 and objective <= _FOLLOWS * null  # a loss of one's own may be negative, and says no parts then

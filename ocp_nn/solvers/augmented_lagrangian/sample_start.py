@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...problem.optimal_control import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
+from ...problem.training import TrainingProblem
 from .finish import SETTLED_GAIN
 from .initialise import initialise
 from .options import Options
@@ -30,7 +31,7 @@ _PATIENCE = 2
 
 
 def begin(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     initial: Initial = None,
     options: Options | None = None,
     *,
@@ -49,7 +50,9 @@ def begin(
         Receives the controls after every step on the sample.
     """
     options = options or Options()
-    sample = sample_of(problem, options) if initial is None else None
+    if initial is not None or not isinstance(problem, TrainingProblem):
+        return init(problem, initial, options)
+    sample = sample_of(problem, options)
     if sample is None:
         return init(problem, initial, options)
     controls = initialise(problem, options.initialisation, options.seed)

@@ -19,9 +19,10 @@ from ...base.floating import overflow_is_a_value
 from ...network.model import Model, column_range
 from ...problem.blas import limited_blas
 from ...problem.notes import notes_on
-from ...problem.optimal_control import PROBLEM, TrainingProblem
+from ...problem.optimal_control import PROBLEM, OptimalControlProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .files import Checkpoint
 from .options import OPTIONS, Options
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 def solve(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     initial: Initial | Result = None,
     *,
     options: Options | None = None,
@@ -52,7 +53,8 @@ def solve(
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
+        Most often a :class:`ocp_nn.TrainingProblem`.
     initial : None, controls, Trajectory, SolverState or Result
         As for :func:`init`; from a result with a state the solve goes on as if it had never stopped, history included.
     options : Options, optional
@@ -93,7 +95,7 @@ def solve(
 
 
 def _run(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     initial: Initial | Result,
     options: Options,
     callback: Callback | None,
@@ -133,7 +135,7 @@ def _run(
     return result
 
 
-def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initial, list[Record], float]:
+def _earlier(problem: OptimalControlProblem, initial: Initial | Result) -> tuple[Initial, list[Record], float]:
     """Where to start, and history and seconds of what went before."""
     if not isinstance(initial, Result):
         return initial, [], 0.0
@@ -152,7 +154,7 @@ def _earlier(problem: TrainingProblem, initial: Initial | Result) -> tuple[Initi
 
 @overflow_is_a_value
 def _result(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     state: SolverState,
     options: Options,
     status: Status,
@@ -164,9 +166,10 @@ def _result(
     elif status is Status.NON_FINITE:
         trajectory = Trajectory(state.point.controls, state.point.states)
     else:
-        trajectory = problem.lift(state.best.controls)
+        trajectory = problem.lift(state.best.controls, initial=state.best.initial)
     objective, defects = problem.objective(trajectory), problem.defects(trajectory)
-    rolled_out = rollout_objective(problem, trajectory.controls)
+    initial = trajectory.states[0] if problem.has_free_start else None
+    rolled_out = rollout_objective(problem, trajectory.controls, initial)
     return Result(
         status=status,
         message=status.message,
@@ -182,13 +185,24 @@ def _result(
         counts={"outer": state.outer, **state.counts},
         state=state,
         problem=problem,
-        model=Model(problem.network, trajectory.controls, x_range=column_range(problem.x)),
+        model=_model(problem, trajectory.controls),
         options=options,
     )
 
 
-def _stationarity(problem: TrainingProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:
+def _model(problem: OptimalControlProblem, controls: Arrays) -> Model | None:
+    """The trained network; None where the problem is of another kind."""
+    if not isinstance(problem, TrainingProblem):
+        return None
+    return Model(problem.network, controls, x_range=column_range(problem.x))
+
+
+def _stationarity(problem: OptimalControlProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:
     """2-norm of the Lagrangian's gradient at the trajectory returned: on a rollout, of the objective's."""
     if status in (Status.CONVERGED, Status.NON_FINITE):
         return state.stationarity
-    return float(np.linalg.norm(np.concatenate(problem.adjoints(trajectory).gradient)))
+    adjoints = problem.adjoints(trajectory)
+    parts = [*adjoints.gradient]
+    if problem.has_free_start:
+        parts.append(problem.initial_gradient(trajectory.states[0], adjoints.costates[0]).ravel())
+    return float(np.linalg.norm(np.concatenate(parts)))

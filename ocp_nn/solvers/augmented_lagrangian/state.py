@@ -36,10 +36,11 @@ COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restar
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """A rollout, by its controls, and its objective."""
+    """A rollout, by its controls, and x_0 where that is a variable, and its objective."""
 
     controls: Arrays
     objective: float
+    initial: Array | None = None
 
     __repr__ = brief
 

@@ -30,7 +30,8 @@ def better_trial(lagrangian: AugmentedLagrangian, point: Point, proposal: Propos
     controls = tuple(u + du for u, du in zip(point.controls, step.controls, strict=True))
     # overflow in a trial is no accident worth a warning: the point is rejected
     with np.errstate(over="ignore", invalid="ignore"):
-        rolled = lagrangian.slack_rollout(controls, step.multipliers)
+        initial = point.states[0] + step.states[0]
+        rolled = lagrangian.slack_rollout(controls, step.multipliers, initial)
         is_good = rolled.is_finite and point.value - rolled.value >= _GOOD_GAIN * proposal.predicted
         if is_good or lagrangian.is_reduced:
             return rolled

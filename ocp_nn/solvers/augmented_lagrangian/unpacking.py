@@ -46,10 +46,10 @@ from ...network.scaling import Scaler
 from ...problem.blas import limited_blas
 from ...problem.loss_description import loss_of_description
 from ...problem.losses import LOSSES, Loss
-from ...problem.optimal_control import TrainingProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.saving import NUMBERS, RESULT
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .damping import Damping
 from .lagrangian import AugmentedLagrangian

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...problem.optimal_control import TrainingProblem
+from ...problem.training import TrainingProblem
 from .layout import Block
 
 __all__ = ["Bounds", "bounds_of"]

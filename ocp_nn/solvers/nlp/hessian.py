@@ -91,7 +91,7 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
         stages, in_output = nlp.linearize(trajectory)
         bend = self._output_curvature(trajectory)
         lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
-        costates = nlp.shooting.costates(stages, lam_f * in_output, nlp.node_multipliers(lam_g))
+        costates = nlp.training.costates(nlp.shooting, stages, [lam_f * in_output], nlp.node_multipliers(lam_g))
         values = np.concatenate([self._entries(segment, stages, costates, lam_f, bend) for segment in layout.segments])
         values = values[layout.order]
         values[layout.diagonal] += lam_f * nlp.training.weight_decay

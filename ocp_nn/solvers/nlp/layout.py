@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...network.layers import Dense
-from ...problem.optimal_control import TrainingProblem
+from ...problem.training import TrainingProblem
 
 __all__ = ["Block", "HessianLayout", "Segment", "hessian_layout", "positions"]
 

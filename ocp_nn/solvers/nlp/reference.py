@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base.display import brief
-from ...problem.optimal_control import TrainingProblem
 from ...problem.record import Status
 from ...problem.result import Result
+from ...problem.training import TrainingProblem
 from .ipopt import IpoptOptions, solve_ipopt
 from .transcription import single_shooting
 

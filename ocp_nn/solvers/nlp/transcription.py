@@ -38,8 +38,9 @@ from ...base import checks, display
 from ...base.interrupts import PostponedInterrupts
 from ...network.layers import Dense, Layer
 from ...network.linear_stages import LinearStage
-from ...problem.optimal_control import PROBLEM, TrainingProblem
+from ...problem.optimal_control import PROBLEM
 from ...problem.shooting import Shooting, check_nodes
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .bounds import Bounds, bounds_of
 from .layout import Block, hessian_layout, positions
@@ -178,7 +179,7 @@ class NLP:
             return trajectory
         lam_g = _vector("lam_g", given.get("lam_g", ()), self.num_constraints)
         stages, in_output = self.linearize(trajectory)
-        multipliers = self.shooting.multipliers(stages, in_output, self.node_multipliers(lam_g))
+        multipliers = self.training.multipliers(self.shooting, stages, [in_output], self.node_multipliers(lam_g))
         return replace(trajectory, multipliers=multipliers)
 
     @cached_property
@@ -193,13 +194,13 @@ class NLP:
             parts["state", k].reshape(-1, width) if k in self.shooting.nodes else np.zeros(0)
             for k, width in enumerate(training.network.sizes[:-1])
         ]
-        states, _ = self.shooting.roll(training.network.layers, training.x, controls, states=at_nodes)
+        states, _ = training.roll(self.shooting, controls, states=at_nodes)
         return Trajectory(controls, states)
 
     def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Array]:
         """The stages, and the objective's gradient in the output, at a trajectory."""
         outputs = self.training.evaluate(trajectory.controls, trajectory.states)
-        return self.training.linearize(trajectory, outputs), self.training.output_gradient(outputs[-1])
+        return self.training.linearize(trajectory, outputs), self.training.output_gradients(outputs[-1:])[0]
 
     def node_multipliers(self, lam_g: Array) -> list[Array]:
         """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
@@ -226,9 +227,9 @@ class NLP:
 
     def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
         stages, in_output = self.linearize(trajectory)
-        costates = self.shooting.costates(stages, in_output, (trajectory.multipliers or ())[1:])
+        costates = self.training.costates(self.shooting, stages, [in_output], (trajectory.multipliers or ())[1:])
         in_controls = self.training.control_gradient(stages, trajectory.controls, costates)
-        in_states = self.shooting.state_gradient(stages, costates)
+        in_states = self.training.state_gradient(self.shooting, stages, trajectory.states, costates)
         parts = {"control": in_controls, "state": (np.zeros(0), *in_states)}
         return _join(parts[block.kind][block.stage] for block in self.variables)
 
