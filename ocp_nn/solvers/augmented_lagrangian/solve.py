@@ -182,7 +182,7 @@ def _result(
         counts={"outer": state.outer, **state.counts},
         state=state,
         problem=problem,
-        model=Model(problem.network, trajectory.controls, x_range=column_range(problem.x)),
+        model=Model(problem.network, trajectory.controls, x_range=column_range(problem.x), link=problem.loss.link),
         options=options,
     )
 

@@ -40,6 +40,7 @@ from ...base.schema import (
     one_of,
     or_none,
 )
+from ...network.links import LINKS
 from ...network.model import Model
 from ...network.network import Network
 from ...network.scaling import Scaler
@@ -64,9 +65,11 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
 _OBJECT = Kind("an object", lambda v: isinstance(v, dict))
+_LABEL = Kind("text or a number", lambda v: TEXT.fits(v) or NUMBER.fits(v))
 _META: Table = {
     "layers": listed(_OBJECT), "features": TEXTS, "targets": TEXTS, "versions": WORDS, "result": _OBJECT,
     "options": or_none(_OBJECT), "problem": or_none(_OBJECT), "state": or_none(_OBJECT),
+    "link": Optional(one_of(*LINKS), "identity"), "classes": Optional(listed(_LABEL), []),
 }  # fmt: skip
 _STATUS: Table = {"status": one_of(*(status.value for status in Status))}
 _LAYERS: dict[str, Table] = {
@@ -151,6 +154,8 @@ def _model(archive: Archive, meta: dict[str, Any], finite: bool) -> Model:
         x_range=archive.floats("x_range", (2, inputs)) if "x_range" in archive else None,
         features=_names("features", meta["features"], inputs),
         targets=_names("targets", meta["targets"], outputs),
+        link=meta["link"],
+        classes=meta["classes"],
     )
 
 

@@ -320,7 +320,7 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=nlp.stationarity(trajectory),
         problem=training,
-        model=Model(training.network, trajectory.controls, x_range=column_range(training.x)),
+        model=Model(training.network, trajectory.controls, x_range=column_range(training.x), link=training.loss.link),
         **known,
     )
 
