@@ -45,11 +45,14 @@ class Link:
         On a CasADi column, one sample's outputs.
     value : callable
         On a table (N, outputs), one row a sample.
+    meaning : str
+        What comes out, in words.
     """
 
     name: str
     symbolic: Callable[[Any], Any]
     value: Callable[[Array], Array]
+    meaning: str
 
     def __reduce__(self) -> tuple[Callable[[str], Link], tuple[str]]:
         # the functions are lambdas: a pickle holds the name
@@ -64,15 +67,21 @@ def _softmax_symbolic(z: Any) -> Any:
 LINKS: dict[str, Link] = {
     link.name: link
     for link in (
-        Link(name="identity", symbolic=lambda z: z, value=lambda z: z),
+        Link(name="identity", symbolic=lambda z: z, value=lambda z: z, meaning="in the data's own units"),
         Link(
             name="logistic",
             # no exponent is positive, and the derivative at zero is right (CasADi halves it where fmin ties)
             symbolic=lambda z: ca.exp(ca.fmin(z, 0)) / (1 + ca.exp(-ca.fabs(z))),
             value=special.expit,
+            meaning="probabilities",
         ),
-        Link(name="softmax", symbolic=_softmax_symbolic, value=lambda z: np.asarray(special.softmax(z, axis=1))),
-        Link(name="log", symbolic=ca.exp, value=np.exp),
+        Link(
+            name="softmax",
+            symbolic=_softmax_symbolic,
+            value=lambda z: np.asarray(special.softmax(z, axis=1)),
+            meaning="probabilities of the classes",
+        ),
+        Link(name="log", symbolic=ca.exp, value=np.exp, meaning="expected counts"),
     )
 }
 
