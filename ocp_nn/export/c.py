@@ -2,9 +2,9 @@
 
     void NAME_predict(const double *x, double *y);
 
-x (n numbers) and y (m numbers) are in the data's own units; a classifier's y are probabilities, and nothing overflows on
-the way to them (the largest logit is subtracted, no exponent of the logistic function is positive).  The file also
-exports CasADi's own interface (``NAME``, ``NAME_work``, ...), so that ``casadi.external`` can load the compiled library.
+x (n numbers) and y (m numbers) are in the data's own units; a classifier's y are probabilities, and nothing overflows
+on the way to them (the largest logit is subtracted, no exponent of the logistic function is positive).  The file also
+exports CasADi's own interface (``NAME``, ``NAME_work``, ...), so that ``casadi.external`` loads the compiled library.
 """
 
 from __future__ import annotations
