@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.interrupts import PostponedInterrupts
-from ...network.model import Model, column_range
 from ...problem.blas import limited_blas
 from ...problem.record import Record, Status
 from ...problem.result import Result
@@ -320,7 +319,7 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=nlp.stationarity(trajectory),
         problem=training,
-        model=Model(training.network, trajectory.controls, x_range=column_range(training.x)),
+        model=training.trained_model(trajectory.controls),
         **known,
     )
 
