@@ -59,8 +59,8 @@ def minimise_squares(
         step, promised = _damped_step(curvature, gradient, damping)
         trial = value(x + step)
         gained = best - trial
-        if promised <= tolerance * best:
-            break
+        if promised <= tolerance * best:  # the last digits: what it gains is rounded, where it leads is not
+            return (x + step, float(trial)) if gained >= -tolerance * best else (x, float(best))
         if gained > 0:
             x, best, fresh = x + step, trial, None
             damping *= max(1 / 3, 1 - (2 * gained / promised - 1) ** 3)
