@@ -1,4 +1,4 @@
-"""A state-space model evaluates its equations, whatever form they were given in; its Jacobians are their derivatives."""
+"""A state-space model evaluates its equations, whatever form they came in; its Jacobians are their derivatives."""
 
 from __future__ import annotations
 

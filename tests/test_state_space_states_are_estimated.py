@@ -1,4 +1,4 @@
-"""States of a state-space model from measurements: initial states by least squares, predictions through a Kalman filter."""
+"""States of a state-space model from measurements: initial ones by least squares, predictions by a Kalman filter."""
 
 from __future__ import annotations
 
