@@ -26,6 +26,7 @@ from .network.check_derivatives import check_derivatives
 from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
 from .network.network import Network
+from .network.state_space import StateSpaceModel
 from .problem.certificate import Certificate, certify
 from .problem.optimal_control import OptimalControlProblem
 from .problem.record import Record, Status
@@ -63,6 +64,7 @@ __all__ = [
     "Result",
     "Scaler",
     "Stage",
+    "StateSpaceModel",
     "Status",
     "Symbolic",
     "Term",
