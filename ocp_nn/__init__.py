@@ -28,6 +28,7 @@ from .network.model import ExtrapolationWarning, Model
 from .network.network import Network
 from .network.state_space import StateSpaceModel
 from .problem.certificate import Certificate, certify
+from .problem.identification import IdentificationProblem
 from .problem.optimal_control import OptimalControlProblem
 from .problem.record import Record, Status
 from .problem.result import Result
@@ -52,6 +53,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "ExtrapolationWarning",
+    "IdentificationProblem",
     "IpoptOptions",
     "Iterate",
     "LoadError",
