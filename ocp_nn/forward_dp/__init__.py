@@ -17,13 +17,16 @@ from __future__ import annotations
 
 from .covariance import predict_covariance
 from .solve import FORMS, Damped, Prepared, TooLargeError, choose_form, mean_curvature, prepare, solve
-from .subproblem import LinearTerm, Step, Subproblem
+from .subproblem import Step, Subproblem
+from .terms import LinearTerm, StackedMultipliers, StackedTerms
 
 __all__ = [
     "FORMS",
     "Damped",
     "LinearTerm",
     "Prepared",
+    "StackedMultipliers",
+    "StackedTerms",
     "Step",
     "Subproblem",
     "TooLargeError",
