@@ -249,6 +249,10 @@ class StateSpaceModel:
         """df/dx (N, n, n), df/dtheta (N, n, P), dg/dx (N, m, n), dg/dtheta (N, m, P) at rows, not checked."""
         return self._system.jacobians(x, v, theta)
 
+    def roll(self, theta: Array, v: Array, x0: Array, slacks: Array) -> Array:
+        """x_0..x_T, (T + 1, n), with x_{t+1} = f(x_t, v_t; theta) - e_t and slacks e (T, n); nothing is checked."""
+        return self._system.roll(theta, v, x0, slacks)
+
     def simulate(self, theta: ArrayLike, v: ArrayLike, x0: ArrayLike) -> tuple[Array, Array]:
         """The outputs and states from x_0 on, no measurement used.
 
