@@ -192,6 +192,20 @@ def test_functions_start_from_their_guess():
     assert StateSpaceModel.from_description(model.describe()).initial_parameters().tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.architecture])
+def test_parameters_move_into_other_units(name):
+    """The same states, from inputs and to outputs in their own units."""
+    model = MODELS[name]
+    theta, v, x0 = a_point(model, 10)
+    rng = np.random.default_rng(4)
+    inputs = ocp_nn.Scaler(rng.standard_normal(model.num_inputs), 0.5 + rng.random(model.num_inputs))
+    outputs = ocp_nn.Scaler(rng.standard_normal(model.num_outputs), 0.5 + rng.random(model.num_outputs))
+    y, x = model.simulate(theta, v, x0)
+    in_units, x_in_units = model.simulate(model.in_units(theta, inputs, outputs), inputs.inverse(v), x0)
+    np.testing.assert_allclose(x_in_units, x, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(in_units, outputs.inverse(y), rtol=1e-9, atol=1e-10)
+
+
 def test_overflow_is_infinite_from_its_step_on():
     model = StateSpaceModel(num_states=1, num_inputs=0, num_outputs=1, hidden_layer_sizes=())
     theta = model.initial_parameters()

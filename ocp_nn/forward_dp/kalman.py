@@ -238,5 +238,7 @@ class KalmanFactor:
         return self.system.augmented(self, first, second)
 
     def precondition(self, second: Array) -> Array:
+        if not len(second):  # no controls: plain smoothing
+            return second
         w: Array = lapack.dpotrs(self.triangle, second, lower=0)[0]
         return w

@@ -177,7 +177,7 @@ class StackedStages(Sequence[LinearStage]):
         out = np.empty((len(self), self.num_samples, self.num_outputs))
         for some, _, b in self.blocks():
             if du.ndim == 1:
-                np.dot(b.reshape(-1, self.num_controls), du, out=out[some].reshape(-1))
+                np.dot(b.reshape(out[some].size, self.num_controls), du, out=out[some].reshape(-1))
             else:
                 np.einsum("knap,kp->kna", b, du[some], out=out[some])
         return out
@@ -200,7 +200,7 @@ class StackedStages(Sequence[LinearStage]):
         """B_k' eta_k summed over stages and samples: (K, N, n') -> (P,)."""
         total = np.zeros(self.num_controls)
         for some, _, b in self.blocks():
-            total += eta[some].reshape(-1) @ b.reshape(-1, self.num_controls)
+            total += eta[some].reshape(-1) @ b.reshape(eta[some].size, self.num_controls)
         return total
 
 

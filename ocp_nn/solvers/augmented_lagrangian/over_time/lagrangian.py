@@ -3,10 +3,10 @@
     L_beta(theta, x) = J + sum_t <lambda_{t+1}, d_t> + beta/2 ||d_t||^2 + kappa/2 sum_t ||x_t - z_t||^2
 
 It is that of :mod:`..lagrangian` for T equal stages, held as arrays with the time first, (T, records, n), so that where
-the states are variables everything is evaluated in one call.  The last part is the *anchor* (our derivation): as long as
-beta is small the defects are cheap, and a model can make them cheaper still by shrinking its states and enlarging its
-output matrix, until the states say nothing.  Pseudo-measurements of the states that the solve started from hold the
-states' unit; kappa vanishes before the multipliers are switched on (:mod:`.hardening`).
+the states are variables everything is evaluated in one call.  The last part is the *anchor* (our derivation): as long
+as beta is small the defects are cheap, and a model can make them cheaper still by shrinking its states and enlarging
+its output matrix, until the states say nothing.  Pseudo-measurements of the states that the solve started from hold
+their unit; kappa vanishes before the multipliers are switched on (:mod:`.hardening`).
 """
 
 from __future__ import annotations

@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ....base import checks
 from ....problem.identification import IdentificationProblem
+from ....problem.starts.start import start
 from ....problem.trajectory import Trajectory
 from ..options import Options
 
 __all__ = ["starting_states"]
 
 Array = NDArray[np.float64]
+
+# Starts by the names of the options.
+_KINDS = {"auto": "auto", "standard": "random", "linear": "linear", "states": "delays"}
 
 
 def starting_states(problem: IdentificationProblem, initial: object, options: Options) -> tuple[Array, Array, Array]:
@@ -33,4 +38,8 @@ def starting_states(problem: IdentificationProblem, initial: object, options: Op
 
 
 def _guessed(problem: IdentificationProblem, options: Options) -> tuple[Array, Array]:
-    raise NotImplementedError
+    checks.check("initialisation", options.initialisation, checks.one_of(tuple(_KINDS)))
+    theta, states = start(problem.model, problem.records, _KINDS[options.initialisation], options.seed)
+    if not problem.has_free_start:
+        states[0] = problem.x
+    return theta, states
