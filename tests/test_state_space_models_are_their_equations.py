@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import casadi as ca
 import numpy as np
@@ -213,6 +214,16 @@ def test_overflow_is_infinite_from_its_step_on():
     y, x = model.simulate(theta, np.empty((400, 0)), [1.0])
     assert x[102, 0] == pytest.approx(1e306) and np.isfinite(y[:103]).all()
     assert np.isposinf(x[103:]).all() and np.isposinf(y[103:]).all()
+
+
+def test_threads_get_what_one_alone_gets():
+    model = StateSpaceModel(**WIDTHS)
+    theta, v, _ = a_point(model, 500)
+    theta, starts = 0.7 * theta, np.random.default_rng(0).standard_normal((40, 3))
+    expected = [model.simulate(theta, v, x0)[1] for x0 in starts]
+    with ThreadPoolExecutor(4) as pool:
+        for x, alone in zip(pool.map(lambda x0: model.simulate(theta, v, x0)[1], starts), expected, strict=True):
+            np.testing.assert_array_equal(x, alone)
 
 
 def test_it_is_public():

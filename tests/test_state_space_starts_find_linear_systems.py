@@ -60,10 +60,10 @@ def test_without_noise_it_is_the_system(name):
 
 @EACH
 def test_with_noise_it_is_the_system_to_noise_level(name):
-    """As many measurements as a few hundred over a handful of numbers: a tenth of the noise, bounded by its half."""
+    """800 measurements for a handful of numbers: an error of a fifth of the noise is never reached (a tenth is)."""
     a, b, c = matrices(name)
     model, _ = fit_linear_model(records(name, noise=0.1, lengths=(100,) * 8), len(a))
-    assert np.abs(markov(model.A, model.B, model.C) - markov(a, b, c)).max() < 0.05
+    assert np.abs(markov(model.A, model.B, model.C) - markov(a, b, c)).max() < 0.02
 
 
 def test_noise_and_records_are_averaged_out():
@@ -71,24 +71,26 @@ def test_noise_and_records_are_averaged_out():
 
     def error(number: int) -> float:
         errors = []
-        for seed in range(4):
+        for seed in range(3):
             fitted, _ = fit_linear_model(records("lightly damped", 0.5, (100,) * number, seed), 2)
             errors.append(np.abs(markov(fitted.A, fitted.B, fitted.C) - markov(a, b, c)).max())
         return float(np.mean(errors))
 
-    assert error(32) < error(2) / 2
+    assert error(20) < error(1) / 2
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3])
-def test_missing_outputs_are_left_out_or_bridged(share):
-    """Few missing: windows without them.  Many, so that no window is whole: straight lines between measurements."""
+@pytest.mark.parametrize("share, tolerance", [(0.02, 0.005), (0.3, 0.02), (0.75, 0.6)])
+def test_missing_outputs_are_left_out_or_bridged(share, tolerance):
+    """Windows without them, while there are enough; straight lines between measurements then, which are a rough guide.
+
+    The largest Markov parameter is 1.
+    """
     a, b, c = matrices("lightly damped")
     complete = records("lightly damped", noise=0.02, lengths=(300, 300))
     rng = np.random.default_rng(1)
     outputs = tuple(np.where(rng.random(y.shape) < share, np.nan, y) for y in complete.outputs)
     model, states = fit_linear_model(Records(complete.inputs, outputs), 2)
-    error = np.abs(markov(model.A, model.B, model.C) - markov(a, b, c)).max()
-    assert error < (0.05 if share < 0.1 else 0.5)
+    assert np.abs(markov(model.A, model.B, model.C) - markov(a, b, c)).max() < tolerance
     assert [len(x) for x in states] == [300, 300] and all(np.isfinite(x).all() for x in states)
 
 
@@ -126,7 +128,7 @@ def test_an_unstable_system_under_feedback_is_found(seed):
         x = a @ x + b @ v[-1]
     model, _ = fit_linear_model(Records.checked([(np.array(v), np.array(y))]), 2)
     expected = np.sort(np.linalg.eigvals(a))
-    np.testing.assert_allclose(np.sort(np.linalg.eigvals(model.A).real), expected, atol=0.05)
+    np.testing.assert_allclose(np.sort(np.linalg.eigvals(model.A).real), expected, atol=0.03)
 
 
 @EACH

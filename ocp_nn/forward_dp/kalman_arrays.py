@@ -22,7 +22,7 @@ from .kalman_sweeps import CHUNK_BYTES, NumpySweeps, Smoothed, Sweeps
 from .subproblem import Arrays, Subproblem
 from .terms import LinearTerm, Stack, StackedTerms, stages_of, use_of_blocks
 
-__all__ = ["ArraySweeps", "has_equal_widths", "kernels", "sweeps_for"]
+__all__ = ["ArraySweeps", "back_propagate", "has_equal_widths", "kernels", "sweeps_for"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -52,6 +52,26 @@ def has_equal_widths(subproblem: Subproblem) -> bool:
     outputs = [term.output for term in some_terms]
     states = {width for stage in some for width in (stage.num_inputs, stage.num_outputs)}
     return len(states | {o.num_inputs for o in outputs}) == 1 == len({o.num_outputs for o in outputs})
+
+
+def back_propagate(A: Array, nodes: NDArray[np.bool_], costates: Array) -> None:
+    """lambda_k += A_k' lambda_{k+1} from the last stage down, in place, at x_0 and wherever x_k is no node.
+
+    Parameters
+    ----------
+    A : array (K, N, n, n)
+    nodes : array of bool (K - 1,)
+        Whether x_1..x_{K-1} are nodes.
+    costates : array (K, N, n)
+        Given at the nodes; elsewhere what the terms say of x_k.
+    """
+    loops = kernels()
+    if loops is not None:
+        loops.back_propagate(A, nodes, costates)
+        return
+    for k in range(len(costates) - 2, -1, -1):
+        if k == 0 or not nodes[k - 1]:
+            costates[k] += np.einsum("nji,nj->ni", A[k], costates[k + 1])
 
 
 class _Place:

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["filter_stages", "smooth"]
+__all__ = ["back_propagate", "filter_stages", "smooth"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -293,3 +293,20 @@ def smooth(
                 for a in range(n):
                     for b in range(n):
                         dx[k, i, a] -= covariances[k, i, a, b] * costates[k, i, b]
+
+
+@compiled("void(f8[:,:,:,::1], b1[::1], f8[:,:,::1])")
+def back_propagate(A: Array, nodes: NDArray[np.bool_], costates: Array) -> None:
+    """lambda_k += A_k' lambda_{k+1}, k from the last stage down to 0, at x_0 and wherever x_k is no node.
+
+    ``nodes`` (K' - 1,) says whether x_1.. are nodes, where ``costates`` (K', N, n) are given; elsewhere it holds what
+    the terms say, and becomes the costate.
+    """
+    num_nodes, num_samples, n = costates.shape
+    for k in range(num_nodes - 2, -1, -1):
+        if k > 0 and nodes[k - 1]:
+            continue
+        for i in range(num_samples):
+            for b in range(n):
+                for a in range(n):
+                    costates[k, i, b] += A[k, i, a, b] * costates[k + 1, i, a]

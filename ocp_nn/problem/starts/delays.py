@@ -48,11 +48,15 @@ def delay_states(records: Records, num_states: int, side: int) -> list[Array]:
     scaled = records.scaled(*records.scalers())
     states = [_derivatives(y, side, degree, orders) for y in scaled.outputs]
     together = _of_unit_variance(np.concatenate(states))
-    if num_states < together.shape[1]:
-        _, _, directions = np.linalg.svd(together[:, : records.num_outputs], full_matrices=False)
-        principal = together[:, : records.num_outputs] @ directions[:num_states].T
-        together = _of_unit_variance(principal) if orders == 1 else together[:, :num_states]
+    together = together[:, :num_states] if orders > 1 else _principal_components(together, num_states)
     return np.split(together, np.cumsum(records.lengths)[:-1])
+
+
+def _principal_components(table: Array, number: int) -> Array:
+    """The leading ones, of unit variance; zero where the table has no more directions."""
+    _, _, directions = np.linalg.svd(table, full_matrices=False)
+    components = _of_unit_variance(table @ directions[:number].T)
+    return np.pad(components, ((0, 0), (0, number - components.shape[1])))
 
 
 def _of_unit_variance(states: Array) -> Array:

@@ -53,9 +53,9 @@ class LinearModel:
         scale = np.mean(self.C**2) * n or 1.0
         try:
             p = scipy.linalg.solve_discrete_are(self.A.T, self.C.T, np.eye(n), scale * np.eye(m))
+            gain = self.A @ p @ self.C.T @ np.linalg.inv(self.C @ p @ self.C.T + scale * np.eye(m))
         except (np.linalg.LinAlgError, ValueError):
             return self
-        gain = self.A @ p @ self.C.T @ np.linalg.inv(self.C @ p @ self.C.T + scale * np.eye(m))
         return replace(self, K=gain)
 
     def states(self, records: Records) -> list[Array]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ....base.display import brief
 from ....forward_dp import StackedMultipliers, StackedTerms, Step, Subproblem
+from ....forward_dp.kalman_arrays import back_propagate
 from ....network.stacked_stages import StackedStages
 from ....problem.identification import IdentificationProblem
 
@@ -232,13 +233,9 @@ class Lagrangian:
 
     def costates(self, point: Point, jacobians: Jacobians, given: Array | None = None) -> Array:
         """lambda_0..lambda_{T-1}, (T, N, n): estimates, or given ones, at the nodes, back-propagated between them."""
-        gradient = np.einsum("tnmi,tnm->tni", jacobians.C, self._roots * point.residual)
-        costates = np.concatenate([gradient[:1], self.estimate(point) if given is None else given])
-        for t in range(len(costates) - 1, -1, -1) if not self.nodes.all() else (0,):
-            if t == 0 or not self.nodes[t - 1]:
-                costates[t] = gradient[t]
-                if t + 1 < len(costates):
-                    costates[t] += np.einsum("nji,nj->ni", jacobians.A[t], costates[t + 1])
+        costates = np.einsum("tnmi,tnm->tni", jacobians.C, self._roots * point.residual)
+        costates[1:][self.nodes] = (self.estimate(point) if given is None else given)[self.nodes]
+        back_propagate(jacobians.A, self.nodes, costates)
         return costates
 
 
