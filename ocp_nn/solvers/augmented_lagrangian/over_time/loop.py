@@ -46,11 +46,18 @@ Array = NDArray[np.float64]
 # A subproblem ends where a step gains less than this part of L_beta.
 _GAIN = 1e-3
 
+# A solve whose start already simulates half of the data begins where others finish: on such tame systems a soft
+# beginning only takes the model away from a good start (cascaded tanks).
+_TAME = 0.5
+
 # Simulation and trajectory agree, relatively.
 _AGREE = 0.01
 
 # The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
 _FOLLOWS = 0.1
+
+# A feasible trajectory has settled after so many outer iterations in which its objective fell by less than this part.
+_SETTLED, _CLEARLY = 50, 1e-3
 
 # Defects this far below the tolerance are closed: beta stays.
 _CLOSED = 0.1
@@ -72,7 +79,7 @@ def begin(
     lagrangian = Lagrangian(problem, multipliers, first, nodes)
     point = lagrangian.at(theta, states)
     rollout = _simulated(problem, point)
-    return HorizonState(
+    begun = HorizonState(
         point=point,
         multipliers=multipliers,
         estimate=multipliers,
@@ -83,6 +90,8 @@ def begin(
         best=rollout,
         rollout_objective=rollout.objective,
     )
+    follows = rollout.objective <= _TAME * problem.null_objective
+    return _finished(problem, begun) if follows and nodes.any() else begun
 
 
 @overflow_is_a_value
@@ -102,7 +111,9 @@ def step(
     rollout = _simulated(problem, point)
     violation = point.max_defect
     hardening = state.hardening
-    closed = violation <= _CLOSED * options.tolerance or violation <= options.violation_reduction * _violation(state)
+    closed = (
+        violation <= _CLOSED * options.tolerance or violation <= options.violation_reduction * state.point.max_defect
+    )
     after = replace(
         state,
         point=point,
@@ -124,7 +135,8 @@ def step(
         outer=state.outer + 1,
         counts=state.added(gauss_newton=steps, least_squares=solves),
     )
-    return _finished(problem, after, options) if _agrees(after) else after
+    after = replace(after, watched=_watched(after, options))
+    return _finished(problem, after) if _agrees(after) else after
 
 
 @overflow_is_a_value
@@ -142,6 +154,8 @@ def terminate(problem: IdentificationProblem, state: HorizonState, options: Opti
         return Status.INNER_LIMIT
     if state.stalled and (not state.nodes.any() or state.hardening.is_stuck):
         return Status.STALLED
+    if feasible and state.outer - state.watched[1] >= _SETTLED:
+        return Status.SETTLED
     capped = state.nodes.any() and state.hardening.penalty >= options.max_penalty
     return Status.PENALTY_LIMIT if capped and not feasible and state.stalled else None
 
@@ -189,8 +203,13 @@ def _next_multipliers(lagrangian: Lagrangian, point: Point, hardening: Hardening
     return lagrangian.estimate(point) if gained and hardening.has_multipliers else lagrangian.multipliers
 
 
-def _violation(state: HorizonState) -> float:
-    return state.point.max_defect
+def _watched(state: HorizonState, options: Options) -> tuple[float, int]:
+    """The objective that is watched, and since when: a feasible one that is clearly lower takes its place."""
+    objective, since = state.watched
+    feasible = state.point.max_defect <= options.tolerance
+    if not feasible or state.point.objective < (1.0 - _CLEARLY) * objective:
+        return state.point.objective, state.outer
+    return objective, since
 
 
 def _first_damping(lagrangian: Lagrangian, point: Point, options: Options) -> Damping:
@@ -215,7 +234,7 @@ def _agrees(state: HorizonState) -> bool:
     return bool(state.nodes.any()) and state.rollout_objective <= (1.0 + _AGREE) * state.point.objective
 
 
-def _finished(problem: IdentificationProblem, state: HorizonState, options: Options) -> HorizonState:
+def _finished(problem: IdentificationProblem, state: HorizonState) -> HorizonState:
     """The state with every state eliminated."""
     nodes = np.zeros_like(state.nodes)
     lagrangian = Lagrangian(problem, np.zeros_like(state.multipliers), state.hardening.penalty, nodes)

@@ -57,6 +57,8 @@ class HorizonState:
         Of the point.
     stalled : bool
         No step decreases L_beta in floating point.
+    watched : tuple of float and int
+        An objective, and the outer iteration since which no feasible one was clearly lower.
     outer : int
     counts : dict
     """
@@ -72,6 +74,7 @@ class HorizonState:
     rollout_objective: float = np.inf
     stationarity: float = np.inf
     stalled: bool = False
+    watched: tuple[float, int] = (np.inf, 0)
     outer: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 

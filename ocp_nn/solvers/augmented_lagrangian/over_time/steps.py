@@ -15,7 +15,7 @@ Damping holds the parameters back, not the states.  Where it alone gives no decr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,6 @@ _PASSES, _WORTHWHILE = 3, 0.1
 
 # A predicted decrease below this part of L_beta is rounding.
 _EXHAUSTED = 1e-13
-
-# The damping of a solve never falls below this part of the mean curvature: below it steps do not change.
-_LEAST_DAMPING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +80,7 @@ class Stepped:
 
 def advance(local: Linearised, damping: Damping, form: str = "auto") -> Stepped:
     """One step from a linearisation."""
-    prepared = local.prepared(damping.value, form)
+    prepared, first = local.prepared(damping.value, form), damping
     for solves in range(1, _DAMPINGS + 1):
         step = _solved(prepared, damping.value)
         if step is not None:
@@ -95,7 +92,7 @@ def advance(local: Linearised, damping: Damping, form: str = "auto") -> Stepped:
             if ratio > _MIN_GAIN:
                 return _taken(local, trial, damping.accepted(ratio), solves)
         damping = damping.rejected()
-    return _shortened(local, step, damping, solves)
+    return _shortened(local, step, first, solves)
 
 
 def _solved(prepared: Prepared, damping: float) -> Step | None:
@@ -151,8 +148,7 @@ def _smoothed(lagrangian: Lagrangian, point: Point, predicted: float) -> Point:
 
 
 def _shortened(local: Linearised, step: Step | None, damping: Damping, solves: int) -> Stepped:
-    """A part of the whole step, in parameters and states alike."""
-    damping = replace(damping, growth=2.0)
+    """A part of the whole step, in parameters and states alike; damping was no remedy, and stays what it was."""
     if step is None:
         return Stepped(local.point, damping, 0.0, solves)
     for length in _LENGTHS:
