@@ -16,8 +16,8 @@ from ..learning.experiment import Baseline, Experiment, constant_baseline
 from ..learning.metrics import WORDS
 from ..learning.overfitting import WORSE, effective_parameters, held_out_note, interpolation_note
 from ..learning.selection import Selection
-from ..problem.optimal_control import TrainingProblem
 from ..problem.result import Result
+from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.files import save
 from ..solvers.nlp.reference import Confirmation
 from .classifier_figures import classifier_figure
