@@ -188,23 +188,15 @@ class ArraySweeps:
         if du is not None:
             effect = self._dynamics.effect(du, self._state_shape)
             row_effect = self._outputs.effect(du, self._row_shape)
-        dx, costates, theta = (np.empty(shape) for shape in (self._node_shape, self._node_shape, self._row_shape))
-        initial = np.zeros(self._state_shape[1:]) if data.initial_gap is None else data.initial_gap
-        self._loops.smooth(
-            self._A,
-            self._C,
-            self._gains,
-            self._roots,
-            self._covariances,
-            self._variance,
-            self._first_term,
-            effect + _array(data.gaps, self._state_shape),
-            row_effect + _array(data.residuals, self._row_shape),
-            np.ascontiguousarray(initial),
-            dx,
-            costates,
-            theta,
-        )
+        drift = effect + _array(data.gaps, self._state_shape)
+        theta = row_effect + _array(data.residuals, self._row_shape)
+        dx, costates = np.empty(self._node_shape), np.empty(self._node_shape)
+        dx[0] = 0.0 if data.initial_gap is None else data.initial_gap
+        dx[1:] = drift
+        loops, a, c, gains = self._loops, self._A, self._C, self._gains
+        loops.predict_means(a, c, gains, self._first_term, dx, theta)
+        loops.back_propagate(a, c, gains, self._roots, self._first_term, theta, costates)
+        loops.smooth_states(a, self._covariances, self._variance, drift, costates, dx)
         return Smoothed(dx, costates, theta, effect, row_effect)
 
     def pull(self, smoothed: Smoothed) -> Array:
