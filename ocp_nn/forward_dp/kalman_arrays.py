@@ -137,10 +137,12 @@ class ArraySweeps:
             sensitivity[:, :, -1] = data.initial_gap
         covariance = np.zeros((samples, n, n)) + sub.initial_variance * np.eye(n)
         gaps, residuals = _array(data.gaps, self._state_shape), _array(data.residuals, self._row_shape)
-        log_det = 0.0
-        for start, stop in self._chunks(size):
-            rows, part = self._filter_some(start, stop, gaps, residuals, sensitivity, covariance)
-            log_det += part
+        log_det, chunks = 0.0, self._chunks(size)
+        most = max(self._first_term[stop] - self._first_term[start] for start, stop in chunks)
+        memory = np.empty((most, *self._row_shape[1:], size))  # touching new memory costs more than filling it
+        for start, stop in chunks:
+            rows = memory[: self._first_term[stop] - self._first_term[start]]
+            log_det += self._filter_some(start, stop, gaps, residuals, sensitivity, covariance, rows)
             take(rows.reshape(-1, size))
         return log_det
 
@@ -153,17 +155,23 @@ class ArraySweeps:
         return [(start, min(start + step, nodes)) for start in range(0, nodes, step)]
 
     def _filter_some(
-        self, start: int, stop: int, gaps: Array, residuals: Array, sensitivity: Array, covariance: Array
-    ) -> tuple[Array, float]:
-        """The filter from one node to another; sensitivity and covariance move on with it."""
+        self,
+        start: int,
+        stop: int,
+        gaps: Array,
+        residuals: Array,
+        sensitivity: Array,
+        covariance: Array,
+        rows: Array,
+    ) -> float:
+        """The filter from one node to another; sensitivity and covariance move on with it, rows are written."""
         _, samples, n = self._state_shape
         stages = slice(start, min(stop, len(self._dynamics)))
         terms = slice(*self._first_term[[start, stop]].tolist())
         a, b = self._dynamics.block(stages.start, stages.stop, (samples, n, n))
         c, d = self._outputs.block(terms.start, terms.stop, (samples, self._row_shape[2], n))
         self._A[stages], self._C[terms] = a, c
-        rows = np.empty((len(c), samples, self._row_shape[2], sensitivity.shape[2]))
-        log_det = self._loops.filter_stages(
+        log_det: float = self._loops.filter_stages(
             a,
             b,
             c,
@@ -181,7 +189,7 @@ class ArraySweeps:
             self._roots[terms],
             self._covariances[start:stop],
         )
-        return rows, log_det
+        return log_det
 
     def smooth(self, du: Arrays | None, data: RightHandSide) -> Smoothed:
         effect, row_effect = np.zeros(self._state_shape), np.zeros(self._row_shape)
