@@ -2,11 +2,11 @@
 
     python scripts/bench_kalman.py [--quick] [--only PART ...] [--json FILE]
 
-A step is all of it: the filter (prepare), the factorisation for a damping, and the minimiser.  Times are the best of
-some runs on one BLAS thread, of the processor; the matrices A and B are ready, as random numbers, but for the part ``memory``, where B
-exists a block of stages at a time and is evaluated three times a step.  That part runs in a process of its own, whose
-largest resident memory is read at its end, and ``first`` in new processes too: the seconds until the first step where
-the compiled loops are not in numba's cache, and where they are.
+A step is all of it: the filter (prepare), the factorisation for a damping, and the minimiser.  Times are those of the
+processor, the best of some runs on one BLAS thread.  The matrices A and B are ready, as random numbers, but for the
+part ``memory``, where B exists a block of stages at a time and is evaluated twice a step.  That part runs in a process
+of its own, whose largest resident memory is read at its end, and ``first`` in new processes too: the seconds until the
+first step where the compiled loops are not in numba's cache, and where they are.
 """
 
 from __future__ import annotations

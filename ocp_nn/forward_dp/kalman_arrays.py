@@ -1,7 +1,8 @@
 """The passes of :mod:`.kalman_sweeps` over stages of equal width, compiled where they are sequential.
 
 Everything but B and D is small, and kept: A, C, the gains, the covariances.  B and D are asked for a block of stages
-at a time, once in the filter, once for the effect of the controls, and once for their gradient.
+at a time: once in the filter, once for the effect of the controls in a step, and for refinement and other right-hand
+sides once more for the gradient.
 """
 
 from __future__ import annotations

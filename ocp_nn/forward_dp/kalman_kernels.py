@@ -283,9 +283,7 @@ def predict_means(A: Array, C: Array, gains: Array, first_term: Indices, means: 
                         mean[a] -= gains[j, i, a, r] * rows[j, i, r]
 
 
-@compiled(
-    "void(f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], i8[::1], f8[:,:,::1], f8[:,:,::1])"
-)
+@compiled("void(f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], i8[::1], f8[:,:,::1], f8[:,:,::1])")
 def back_propagate(
     A: Array, C: Array, gains: Array, roots: Array, first_term: Indices, rows: Array, costates: Array
 ) -> None:
@@ -313,9 +311,7 @@ def back_propagate(
 
 
 @compiled("void(f8[:,:,:,::1], f8[:,:,:,::1], f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,:,::1])")
-def smooth_states(
-    A: Array, covariances: Array, variance: Array, drift: Array, costates: Array, states: Array
-) -> None:
+def smooth_states(A: Array, covariances: Array, variance: Array, drift: Array, costates: Array, states: Array) -> None:
     """The filter's means in ``states`` become the states; ``drift`` is c + B du."""
     nodes, num_samples, n = states.shape
     for i in range(num_samples):
