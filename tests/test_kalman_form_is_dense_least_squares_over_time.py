@@ -15,6 +15,7 @@ from oracles import dense_solution, reduced_inverse
 
 from ocp_nn import forward_dp
 from ocp_nn.forward_dp import kalman_arrays, kalman_sweeps
+from ocp_nn.forward_dp.condensed import RightHandSide
 from ocp_nn.forward_dp.kalman import KalmanSystem
 
 KALMAN = ("kalman", "kalman_qr")
@@ -135,6 +136,28 @@ def test_a_factor_solves_the_augmented_system(form):
     found = forward_dp.prepare(sub, form).damped().factor.solve(first, second)
     np.testing.assert_allclose(found.w, expected.w, rtol=0, atol=1e-11)
     np.testing.assert_allclose(found.theta, expected.theta, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("form", KALMAN)
+def test_the_value_at_any_controls_needs_no_pass_over_the_horizon(form):
+    """It is that of the objective at the states which minimise it for these controls."""
+    sub = horizon(penalty=3.0)
+    system = forward_dp.prepare(sub, form).condensed
+    step = forward_dp.solve(sub, form)
+    assert system.reduced_value(step.controls[0]) == pytest.approx(sub.value(step.controls, step.states), rel=1e-12)
+    du = np.random.default_rng(4).standard_normal(7)
+    states = system._sweeps.smooth((du,), RightHandSide.of(sub)).dx
+    assert system.reduced_value(du) == pytest.approx(sub.value((du,), states), rel=1e-12)
+
+
+@pytest.mark.parametrize("form", KALMAN)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_single_shooting_of_unstable_dynamics_overflows_in_one_clear_error(form, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(kalman_arrays, "kernels", lambda: None)
+    sub = horizon(1600, samples=1, growth=1.6, penalty=INF, missing=0.0)
+    with pytest.raises(np.linalg.LinAlgError, match=r"overflows|positive definite"):
+        forward_dp.solve(sub, form)
 
 
 @pytest.mark.parametrize("form", KALMAN)
