@@ -170,15 +170,14 @@ def _information(sub: Subproblem) -> Cost:
 
 def _kalman(sub: Subproblem, *, qr: bool) -> Cost:
     samples, controls, rows = sub.num_samples, sub.num_controls, sub.num_samples * sub.num_rows
-    filtered = kept = 0.0
+    filtered, states = 0.0, 0
     for stage, count in _counted(sub.dynamics):
         n, after = stage.num_inputs, stage.num_outputs
         filtered += 2 * count * after * n * (controls + n + after)
-        kept += count * (after * n + after**2 + 6 * after)
+        states += count * after
     for output, count in _counted(_outputs(sub)):
         n, m = output.num_inputs, output.num_outputs
         filtered += 4 * count * m * n * (controls + n)
-        kept += count * (2 * m * n + m**2 + 5 * m)
     products = rows * controls**2 * (2 if qr else 1)
     cholesky, rate = controls**3 / 3, QR_RATE if qr else BLAS_RATE
     stagewise = 0 if has_equal_widths(sub) else 6 * _num_places(sub)
@@ -187,11 +186,26 @@ def _kalman(sub: Subproblem, *, qr: bool) -> Cost:
         seconds=samples * filtered / FILTER_RATE
         + products / rate
         + cholesky / CHOLESKY_RATE
-        + 8 * 3 * samples * controls * sum(count * stage.num_outputs for stage, count in _places(sub)) / BYTE_RATE
+        + 8 * 3 * controls * (samples * states + rows) / BYTE_RATE
         + STAGE_SECONDS * (4 + stagewise),
-        bytes=8 * ((5 if qr else 2) * controls**2 + 2 * samples * sub.num_inputs * controls + samples * kept)
-        + (3 if qr else 1) * min(8 * rows * controls, KALMAN_CHUNK_BYTES),
+        bytes=_kalman_bytes(sub, states, qr=qr),
     )
+
+
+def _kalman_bytes(sub: Subproblem, states: int, *, qr: bool) -> float:
+    """What the filter leaves, and the larger of what it and the passes after it need."""
+    samples, size = sub.num_samples, sub.num_controls + 1
+    kept, widest = 0, 1
+    for stage, count in _counted(sub.dynamics):
+        kept += count * stage.num_outputs * (stage.num_inputs + stage.num_outputs)
+        widest = max(widest, stage.num_outputs)
+    for output, count in _counted(_outputs(sub)):
+        kept += count * output.num_outputs * (2 * output.num_inputs + output.num_outputs)
+    rows = sub.num_rows * samples
+    chunk = min(rows * size, KALMAN_CHUNK_BYTES / 8 * min(1.0, sub.num_rows / (len(sub.dynamics) + 1) / widest))
+    filtering = samples * sub.num_inputs * size + (2 if qr else 1) * chunk
+    matrices = (5 if qr else 2) * size**2
+    return 8 * (matrices + samples * kept + 4 * _num_places(sub) + max(filtering, 2 * (samples * states + rows)))
 
 
 _PREDICTIONS: dict[str, Callable[[Subproblem], Cost]] = {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ....base.display import brief
 from ....forward_dp import StackedMultipliers, StackedTerms, Step, Subproblem
-from ....forward_dp.kalman_arrays import back_propagate
+from ....forward_dp.kalman_arrays import adjoint_sweep
 from ....network.stacked_stages import StackedStages
 from ....problem.identification import IdentificationProblem
 
@@ -235,7 +235,7 @@ class Lagrangian:
         """lambda_0..lambda_{T-1}, (T, N, n): estimates, or given ones, at the nodes, back-propagated between them."""
         costates = np.einsum("tnmi,tnm->tni", jacobians.C, self._roots * point.residual)
         costates[1:][self.nodes] = (self.estimate(point) if given is None else given)[self.nodes]
-        back_propagate(jacobians.A, self.nodes, costates)
+        adjoint_sweep(jacobians.A, self.nodes, costates)
         return costates
 
 
