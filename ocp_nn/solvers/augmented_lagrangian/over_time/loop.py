@@ -56,8 +56,8 @@ _AGREE = 0.01
 # The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
 _FOLLOWS = 0.1
 
-# A feasible trajectory has settled after so many outer iterations in which its objective fell by less than this part.
-_SETTLED, _CLEARLY = 50, 1e-3
+# A feasible trajectory has settled after so many outer iterations in which neither its objective nor the gradient fell.
+_SETTLED = 50
 
 # Defects this far below the tolerance are closed: beta stays.
 _CLOSED = 0.1
@@ -135,7 +135,9 @@ def step(
         outer=state.outer + 1,
         counts=state.added(gauss_newton=steps, least_squares=solves),
     )
-    after = replace(after, watched=_watched(after, options))
+    feasible = point.max_defect <= options.tolerance
+    watch = state.watch.after(point.objective, after.stationarity, after.outer, feasible=feasible)
+    after = replace(after, watch=watch)
     return _finished(problem, after) if _agrees(after) else after
 
 
@@ -154,7 +156,7 @@ def terminate(problem: IdentificationProblem, state: HorizonState, options: Opti
         return Status.INNER_LIMIT
     if state.stalled and (not state.nodes.any() or state.hardening.is_stuck):
         return Status.STALLED
-    if feasible and state.outer - state.watched[1] >= _SETTLED:
+    if feasible and state.outer - state.watch.outer >= _SETTLED:
         return Status.SETTLED
     capped = state.nodes.any() and state.hardening.penalty >= options.max_penalty
     return Status.PENALTY_LIMIT if capped and not feasible and state.stalled else None
@@ -201,15 +203,6 @@ def _minimised(
 def _next_multipliers(lagrangian: Lagrangian, point: Point, hardening: Hardening, gained: bool) -> Array:
     """lambda + beta d, once beta is large; not after a subproblem that has got nowhere."""
     return lagrangian.estimate(point) if gained and hardening.has_multipliers else lagrangian.multipliers
-
-
-def _watched(state: HorizonState, options: Options) -> tuple[float, int]:
-    """The objective that is watched, and since when: a feasible one that is clearly lower takes its place."""
-    objective, since = state.watched
-    feasible = state.point.max_defect <= options.tolerance
-    if not feasible or state.point.objective < (1.0 - _CLEARLY) * objective:
-        return state.point.objective, state.outer
-    return objective, since
 
 
 def _first_damping(lagrangian: Lagrangian, point: Point, options: Options) -> Damping:

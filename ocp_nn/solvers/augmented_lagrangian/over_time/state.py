@@ -14,7 +14,7 @@ from ..state import COUNTS
 from .hardening import Hardening
 from .lagrangian import Lagrangian, Point
 
-__all__ = ["HorizonState", "Rollout"]
+__all__ = ["HorizonState", "Rollout", "Watch"]
 
 Array = NDArray[np.float64]
 
@@ -32,6 +32,32 @@ class Rollout:
     def better(self, other: Rollout) -> Rollout:
         """The one with the lower objective."""
         return other if other.objective < self.objective else self
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Since when a solve has been at rest.
+
+    Attributes
+    ----------
+    objective, stationarity : float
+        What was clearly lower than before.
+    outer : int
+        The outer iteration then.
+    """
+
+    objective: float = np.inf
+    stationarity: float = np.inf
+    outer: int = 0
+
+    def after(self, objective: float, stationarity: float, outer: int, *, feasible: bool) -> Watch:
+        """After an outer iteration: the watch begins anew where the point is not feasible, or clearly better."""
+        better = objective < (1.0 - _CLEARLY) * self.objective or stationarity < 0.5 * self.stationarity
+        return Watch(objective, stationarity, outer) if better or not feasible else self
+
+
+# Part of the objective that is clearly lower.
+_CLEARLY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +83,7 @@ class HorizonState:
         Of the point.
     stalled : bool
         No step decreases L_beta in floating point.
-    watched : tuple of float and int
-        An objective, and the outer iteration since which no feasible one was clearly lower.
+    watch : Watch
     outer : int
     counts : dict
     """
@@ -74,7 +99,7 @@ class HorizonState:
     rollout_objective: float = np.inf
     stationarity: float = np.inf
     stalled: bool = False
-    watched: tuple[float, int] = (np.inf, 0)
+    watch: Watch = field(default_factory=lambda: Watch())
     outer: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
