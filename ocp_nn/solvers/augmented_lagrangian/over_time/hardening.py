@@ -26,8 +26,8 @@ _ANCHOR = 0.1
 # Factors of beta after subproblems that took at most 2 steps, fewer than allowed, and all that are allowed.
 _EASY, _GROWTH = 2, (1.6, 1.3, 1.1)
 
-# Subproblems in a row without a decrease after which beta grows all the same.
-_PATIENCE = 6
+# Subproblems in a row without a decrease after which beta grows all the same, and after which all is lost.
+_PATIENCE, _STUCK = 6, 24
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,15 @@ class Hardening:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether no step has gained for a while."""
-        return self.stuck >= _PATIENCE
+        """Whether no step has gained for long, growing penalties included."""
+        return self.stuck >= _STUCK
 
     def after(
         self, steps: int, allowed: int, *, gained: bool, closed: bool, growth: float, largest: float
     ) -> Hardening:
         """After a subproblem that took so many steps of those allowed."""
-        if not (gained or self.is_stuck):
-            return replace(self, stuck=self.stuck + 1)
-        if closed:
-            return replace(self, stuck=0)
+        stuck = 0 if gained else self.stuck + 1
+        if closed or stuck % _PATIENCE:
+            return replace(self, stuck=stuck)
         factor = _GROWTH[0] if steps <= _EASY else _GROWTH[1] if steps < allowed else _GROWTH[2]
-        return replace(self, stuck=0, penalty=min(self.penalty * min(factor, growth), max(self.penalty, largest)))
+        return replace(self, stuck=stuck, penalty=min(self.penalty * min(factor, growth), max(self.penalty, largest)))

@@ -131,7 +131,7 @@ def step(
         best=state.best.better(rollout),
         rollout_objective=rollout.objective,
         stationarity=local.stationarity,
-        stalled=not gained,
+        stalled=steps > 0 and not gained,
         outer=state.outer + 1,
         counts=state.added(gauss_newton=steps, least_squares=solves),
     )
