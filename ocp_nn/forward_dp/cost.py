@@ -8,7 +8,7 @@ step returned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..network.linear_stages import STRIP, DenseStage, LinearStage
@@ -66,18 +66,18 @@ def _outputs(sub: Subproblem) -> Sequence[LinearStage]:
     return sub.terms.outputs if isinstance(sub.terms, StackedTerms) else tuple([term.output for term in sub.terms])
 
 
-def _counted(stages: Sequence[LinearStage]) -> Iterator[tuple[LinearStage, int]]:
+def _counted(stages: Sequence[LinearStage]) -> list[tuple[LinearStage, int]]:
     """Stages, and how many are like each."""
     if isinstance(stages, StackedStages):
-        yield stages[0], len(stages)
-    else:
-        yield from ((stage, 1) for stage in unscaled(stages))
+        return [(stages[0], len(stages))]
+    return [(stage, 1) for stage in unscaled(stages)]
 
 
-def _places(sub: Subproblem) -> Iterator[tuple[LinearStage, int]]:
+def _places(sub: Subproblem) -> list[tuple[LinearStage, int]]:
     """Stages and outputs, counted."""
-    yield from _counted(sub.dynamics)
-    yield from _counted(_outputs(sub))
+    if isinstance(sub.dynamics, StackedStages) or isinstance(sub.terms, StackedTerms):
+        return _counted(sub.dynamics) + _counted(_outputs(sub))
+    return _counted(sub.stages)
 
 
 def _num_places(sub: Subproblem) -> int:

@@ -25,7 +25,7 @@ from ..base import checks
 from ..base.display import brief
 from ..network.linear_stages import LinearStage
 from ..network.stacked_stages import StackedStages
-from .terms import LinearTerm, Stack, StackedTerms, num_rows, stages_of, use_of_blocks
+from .terms import LinearTerm, Stack, StackedTerms, blocks_of, num_rows, stages_of
 
 __all__ = ["LinearTerm", "NonFiniteError", "Step", "Subproblem"]
 
@@ -150,7 +150,7 @@ class Subproblem:
                     f"shapes {[u.shape for u in self.controls]}"
                 )
 
-        unused = set(range(len(self.controls))).difference(self.blocks, use_of_blocks(self.terms).tolist())
+        unused = set(range(len(self.controls))).difference(self.blocks, blocks_of(self.terms))
         if unused:
             raise ValueError(f"control blocks {sorted(unused)} act nowhere: every block needs a stage or a term")
 
@@ -172,10 +172,10 @@ class Subproblem:
 
     def _check_terms(self) -> None:
         stages = stages_of(self.terms)
-        if not len(stages) or (np.diff(stages) < 0).any() or stages[0] < 0 or stages[-1] != len(self.dynamics):
+        if not stages or stages != sorted(stages) or stages[0] < 0 or stages[-1] != len(self.dynamics):
             raise ValueError(
                 f"expected terms in the order of their stages, the last at stage {len(self.dynamics)}, "
-                f"received stages {checks.shown(stages) if len(stages) > 100 else stages.tolist()}"
+                f"received stages {checks.shown(stages) if len(stages) > 100 else stages}"
             )
         widths = {stage.num_samples for _, (stage, _, _) in self._distinct_rows()}
         if len(widths) > 1:

@@ -19,10 +19,10 @@ __all__ = [
     "Stack",
     "StackedMultipliers",
     "StackedTerms",
+    "blocks_of",
     "num_rows",
     "residuals_of",
     "stages_of",
-    "use_of_blocks",
 ]
 
 Array = NDArray[np.float64]
@@ -153,18 +153,18 @@ class StackedMultipliers(Sequence[Array]):
         return self.theta if k == len(self.costates) else self.costates[k]
 
 
-def stages_of(terms: Sequence[LinearTerm]) -> Indices:
+def stages_of(terms: Sequence[LinearTerm]) -> list[int]:
     """s(j) of every term."""
     if isinstance(terms, StackedTerms):
-        return terms.stages
-    return np.array([term.stage for term in terms], dtype=np.intp)
+        return terms.stages.tolist()
+    return [term.stage for term in terms]
 
 
-def use_of_blocks(terms: Sequence[LinearTerm]) -> Indices:
+def blocks_of(terms: Sequence[LinearTerm]) -> list[int]:
     """d(j) of every term."""
     if isinstance(terms, StackedTerms):
-        return terms.blocks
-    return np.array([term.block for term in terms], dtype=np.intp)
+        return terms.blocks.tolist()
+    return [term.block for term in terms]
 
 
 def num_rows(terms: Sequence[LinearTerm]) -> int:
