@@ -176,10 +176,9 @@ class Condensed:
             solution = Solution(theta + more.theta, w + more.w)
         return solution
 
-    def minimiser(self, factor: Factor, refinements: int) -> Solution:
-        """The solution for the data of the subproblem itself; w is what is beyond the mean controls."""
-        sub = self.subproblem
-        return self.solve(factor, self.predicted_rows(sub.mean_controls, RightHandSide.of(sub)), refinements)
+    def minimiser(self, factor: Factor, data: RightHandSide, refinements: int) -> Solution:
+        """The solution for the subproblem's own data; w is what is beyond the mean controls."""
+        return self.solve(factor, self.predicted_rows(self.subproblem.mean_controls, data), refinements)
 
     def response(self, factor: Factor, data: RightHandSide) -> Solution:
         """The solution for other data, where nothing pulls at the controls."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from ..network.linear_stages import STRIP, DenseStage, LinearStage
@@ -19,6 +18,7 @@ from ..network.stacked_stages import StackedStages
 from .kalman_arrays import has_equal_widths
 from .kalman_sweeps import CHUNK_BYTES as KALMAN_CHUNK_BYTES
 from .subproblem import Subproblem
+from .terms import outputs_of
 
 __all__ = ["Cost", "chunk_size", "factor_share", "predict_cost", "predict_costs"]
 
@@ -81,7 +81,7 @@ class _Place(NamedTuple):
 
 
 class _Sizes:
-    """The numbers that costs are made of, each looked up once."""
+    """The numbers that costs are made of, each looked up once; ``widths`` is what all stages and terms put out."""
 
     def __init__(self, subproblem: Subproblem) -> None:
         self.subproblem = subproblem
@@ -90,11 +90,12 @@ class _Sizes:
         self.num_controls = subproblem.num_controls
         self.num_places = len(subproblem.dynamics) + len(subproblem.terms)
         self.dynamics = _places(subproblem.dynamics)
-        self.outputs = _places(subproblem.outputs)
+        self.outputs = _places(outputs_of(subproblem.terms))
         self.places = self.dynamics + self.outputs
+        self.sweep_flops = self._sweep_flops()
+        self.widths = sum([place.copies * place.num_outputs for place in self.places])
 
-    @cached_property
-    def sweep_flops(self) -> float:
+    def _sweep_flops(self) -> float:
         """Operations of the sweeps of one step: mean, adjoint, back-propagation, states and output sensitivities."""
         total = 0
         for n, after, controls, is_dense, copies in self.places:
@@ -102,24 +103,18 @@ class _Sizes:
             total += 2 * copies * after * ((4 + self.num_rows) * n + 3 * inner)
         return float(self.num_samples * total)
 
-    @cached_property
-    def widths(self) -> int:
-        """Numbers that all stages and terms put out, a sample."""
-        return sum([place.copies * place.num_outputs for place in self.places])
-
     def sensitivities(self, samples: int) -> float:
         """Numbers in the output sensitivities of so many samples."""
         return samples * self.num_rows * self.widths
 
 
 def _places(stages: Sequence[LinearStage]) -> list[_Place]:
-    if isinstance(stages, StackedStages):
-        return [_place(stages[0], len(stages))]
-    return [_place(stage) for stage in unscaled(stages)]
-
-
-def _place(stage: LinearStage, copies: int = 1) -> _Place:
-    return _Place(stage.num_inputs, stage.num_outputs, stage.num_controls, isinstance(stage, DenseStage), copies)
+    distinct = (stages[0],) if isinstance(stages, StackedStages) else unscaled(stages)
+    copies = len(stages) // max(1, len(distinct))
+    return [
+        _Place(stage.num_inputs, stage.num_outputs, stage.num_controls, isinstance(stage, DenseStage), copies)
+        for stage in distinct
+    ]
 
 
 def _seconds(sizes: _Sizes, flops: float, rate: float, moved: float, factorized: int = 0) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -126,15 +125,20 @@ _MAKERS: dict[str, Callable[[Any], Form]] = {
 }
 
 
-@contextmanager
-def _naming_bad_stages(subproblem: Subproblem) -> Iterator[None]:
+class _NamingBadStages:
     """Where the algebra fails, look for non-finite data first; a check beforehand would cost two sweeps every time."""
-    try:
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            yield
-    except np.linalg.LinAlgError:
-        subproblem.check_finite()
-        raise
+
+    def __init__(self, subproblem: Subproblem) -> None:
+        self._subproblem = subproblem
+        self._quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")
+
+    def __enter__(self) -> None:
+        self._quiet.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self._quiet.__exit__(kind, *rest)
+        if kind is not None and issubclass(kind, np.linalg.LinAlgError):
+            self._subproblem.check_finite()
 
 
 def _halfway(first: Stack, second: Stack) -> Any:
@@ -176,7 +180,7 @@ class Prepared:
             If the factorisation fails in floating point: raise the damping.
         """
         condensed = self.condensed if damping is None else self.condensed.damped(damping)
-        with _naming_bad_stages(condensed.subproblem):
+        with _NamingBadStages(condensed.subproblem):
             factor = self.matrix.factor(condensed.subproblem)
         return Damped(condensed, factor, self.form, self.reason)
 
@@ -223,8 +227,8 @@ class Damped:
         checks.check("refinements", refinements, _REFINEMENTS)
         condensed, sub = self.condensed, self.condensed.subproblem
         data = RightHandSide.of(sub)
-        with _naming_bad_stages(sub):
-            solution = _checked(condensed.minimiser(self.factor, refinements))
+        with _NamingBadStages(sub):
+            solution = _checked(condensed.minimiser(self.factor, data, refinements))
             pairs = zip(sub.mean_controls, condensed.split(solution.w), strict=True)
             du = tuple([ubar + wk for ubar, wk in pairs])
             dx, multipliers = condensed.recover(solution, du, data)
@@ -311,7 +315,7 @@ def _system(subproblem: Subproblem, form: str) -> System:
 def prepare(subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY) -> Prepared:
     """Choose a form and compute what does not depend on the damping (errors as :func:`choose_form`)."""
     chosen, reason = choose_form(subproblem, form, max_memory=max_memory)
-    with _naming_bad_stages(subproblem):
+    with _NamingBadStages(subproblem):
         condensed = _system(subproblem, chosen)
         return Prepared(subproblem, chosen, reason, condensed, _MAKERS[chosen](condensed))
 

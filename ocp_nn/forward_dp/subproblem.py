@@ -25,7 +25,7 @@ from ..base import checks
 from ..base.display import brief
 from ..network.linear_stages import LinearStage
 from ..network.stacked_stages import StackedStages
-from .terms import LinearTerm, Stack, StackedTerms, num_rows, outputs_of, stages_of, use_of_blocks
+from .terms import LinearTerm, Stack, StackedTerms, num_rows, stages_of, use_of_blocks
 
 __all__ = ["LinearTerm", "NonFiniteError", "Step", "Subproblem"]
 
@@ -223,11 +223,6 @@ class Subproblem:
         return np.concatenate([term.residual for term in self.terms], axis=1)
 
     @cached_property
-    def outputs(self) -> Sequence[LinearStage]:
-        """C_j and D_j of the terms."""
-        return outputs_of(self.terms)
-
-    @cached_property
     def num_samples(self) -> int:
         return self.terms.outputs.num_samples if isinstance(self.terms, StackedTerms) else len(self.terms[0].residual)
 
@@ -241,9 +236,9 @@ class Subproblem:
         """Width of x_0."""
         return self.dynamics[0].num_inputs if self.dynamics else self.terms[0].output.num_inputs
 
-    @cached_property
+    @property
     def num_controls(self) -> int:
-        return sum(map(len, self.controls))
+        return int(self.cuts[-1].stop)
 
     @cached_property
     def cuts(self) -> tuple[slice, ...]:

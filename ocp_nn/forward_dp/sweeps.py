@@ -253,8 +253,7 @@ class Batch:
     def _identities(self) -> tuple[Array, ...]:
         """Of the rows of every term in themselves, (N, m, m)."""
         widths = [output.num_outputs for output in self.outputs]
-        of_width = {m: np.broadcast_to(np.eye(m), (self.num_samples, m, m)) for m in dict.fromkeys(widths)}
-        return tuple([of_width[m] for m in widths])
+        return tuple([np.broadcast_to(np.eye(m), (self.num_samples, m, m)) for m in widths])
 
     @cached_property
     def noise(self) -> Array:
@@ -267,7 +266,8 @@ class Batch:
         for psi, variance in zip(self.sensitivities, self.slack_variance, strict=True):
             if variance > 0:
                 first = self.num_rows - psi.shape[1]
-                noise[:, first:, first:] += variance * (psi @ psi.transpose(0, 2, 1))
+                reached = noise[:, first:, first:]  # a view
+                reached += variance * (psi @ psi.transpose(0, 2, 1))
         return noise
 
     def noise_product(self, theta: Array) -> Array:
@@ -333,18 +333,19 @@ def _squared_size(places: Sequence[Use], num_rows: int) -> float:
 
 
 class _Root:
-    """L of Sigma = L L', sample by sample."""
+    """L of Sigma = L L', sample by sample; where it is a number, 1/L."""
 
     def __init__(self, noise: Array) -> None:
-        self._root = np.sqrt(noise) if noise.shape[1] == 1 else np.linalg.cholesky(noise)
+        self._is_scalar = noise.shape[1] == 1
+        self._root = 1.0 / np.sqrt(noise) if self._is_scalar else np.linalg.cholesky(noise)
 
     def solve(self, psi: Array, first: int) -> Array:
         """L^-1 times rows that are zero above row ``first``, from there on; psi has the first of them."""
+        if self._is_scalar:
+            return self._root * psi
         missing = self._root.shape[1] - first - psi.shape[1]
         if missing:
             psi = np.concatenate([psi, np.zeros((len(psi), missing, psi.shape[2]))], axis=1)
-        if self._root.shape[1] == 1:
-            return 1.0 / self._root * psi
         return np.asarray(np.linalg.solve(self._root[:, first:, first:], psi), dtype=float)
 
 
