@@ -65,3 +65,37 @@ def one_by_one(sub):
         penalty=tuple(sub.penalty.tolist()),
         blocks=tuple(sub.blocks.tolist()),
     )
+
+
+def full_space_solution(sub):
+    """du and dx (K, N, n) from the rows in all variables at once, by QR with refinement: nothing is condensed.
+
+    For one shared control block, finite penalties and a free start.
+    """
+    count, samples, n = sub.gaps.shape
+    size = sub.num_controls
+    at = [[size + (k * samples + i) * n + np.arange(n) for i in range(samples)] for k in range(count + 1)]
+    table, right = [], []
+
+    def row(constant, weight, controls, *states):
+        rows = np.zeros((len(constant), size + (count + 1) * samples * n))
+        rows[:, :size] = controls
+        for where, matrix in states:
+            rows[:, where] = matrix
+        table.append(weight * rows)
+        right.append(-weight * constant)
+
+    a, b, c, d = sub.dynamics.A, sub.dynamics.B, sub.terms.outputs.A, sub.terms.outputs.B
+    for i in range(samples):
+        row(-sub.initial_gap[i], np.sqrt(sub.initial_weight), 0.0, (at[0][i], np.eye(n)))
+        for k in range(count):
+            states = (at[k][i], a[k, i]), (at[k + 1][i], -np.eye(n))
+            row(sub.gaps[k, i], np.sqrt(sub.penalty[k]), b[k, i], *states)
+        for j, k in enumerate(sub.terms.stages):
+            row(sub.terms.residual[j, i], 1.0, d[j, i], (at[k][i], c[j, i]))
+    row(-np.concatenate(sub.mean_controls), np.sqrt(sub.ridge), np.eye(size))
+    matrix, constant = np.vstack(table), np.concatenate(right)
+    q, r = np.linalg.qr(matrix)
+    z = np.linalg.solve(r, q.T @ constant)
+    z += np.linalg.solve(r, q.T @ (constant - matrix.astype(np.longdouble) @ z).astype(float))
+    return z[:size], z[size:].reshape(count + 1, samples, n)

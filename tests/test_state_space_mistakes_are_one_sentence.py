@@ -8,11 +8,12 @@ import casadi as ca
 import numpy as np
 import pytest
 
-from ocp_nn import StateSpaceModel
+from ocp_nn import Scaler, StateSpaceModel
 from ocp_nn.network.records import Records
 
 MODEL = StateSpaceModel(num_states=2, num_inputs=1, num_outputs=2)
 THETA, V, Y = MODEL.initial_parameters(), np.ones((5, 1)), np.ones((5, 2))
+UNITS = Scaler(np.zeros(1), np.ones(1))
 BAD_V = np.array([[1.0], [np.nan]])
 
 
@@ -79,6 +80,8 @@ CALLS = {
     "guess must be a vector of the model's 2 states": lambda: MODEL.estimate_initial_state(
         THETA, V, Y, window=2, guess=[0]
     ),
+    "scalers must have 1 and 2 columns, received 1 and 1": lambda: MODEL.in_units(THETA, UNITS, UNITS),
+    "in_units is for models of networks": lambda: of_functions(F, G).in_units(np.ones(3), UNITS, UNITS),
     "seed must be an integer >= 0": lambda: MODEL.initial_parameters(-1),
 }
 

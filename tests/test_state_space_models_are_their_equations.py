@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import casadi as ca
 import numpy as np
@@ -192,6 +193,20 @@ def test_functions_start_from_their_guess():
     assert StateSpaceModel.from_description(model.describe()).initial_parameters().tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.architecture])
+def test_parameters_move_into_other_units(name):
+    """The same states, from inputs and to outputs in their own units."""
+    model = MODELS[name]
+    theta, v, x0 = a_point(model, 10)
+    rng = np.random.default_rng(4)
+    inputs = ocp_nn.Scaler(rng.standard_normal(model.num_inputs), 0.5 + rng.random(model.num_inputs))
+    outputs = ocp_nn.Scaler(rng.standard_normal(model.num_outputs), 0.5 + rng.random(model.num_outputs))
+    y, x = model.simulate(theta, v, x0)
+    in_units, x_in_units = model.simulate(model.in_units(theta, inputs, outputs), inputs.inverse(v), x0)
+    np.testing.assert_allclose(x_in_units, x, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(in_units, outputs.inverse(y), rtol=1e-9, atol=1e-10)
+
+
 def test_overflow_is_infinite_from_its_step_on():
     model = StateSpaceModel(num_states=1, num_inputs=0, num_outputs=1, hidden_layer_sizes=())
     theta = model.initial_parameters()
@@ -199,6 +214,16 @@ def test_overflow_is_infinite_from_its_step_on():
     y, x = model.simulate(theta, np.empty((400, 0)), [1.0])
     assert x[102, 0] == pytest.approx(1e306) and np.isfinite(y[:103]).all()
     assert np.isposinf(x[103:]).all() and np.isposinf(y[103:]).all()
+
+
+def test_threads_get_what_one_alone_gets():
+    model = StateSpaceModel(**WIDTHS)
+    theta, v, _ = a_point(model, 500)
+    theta, starts = 0.7 * theta, np.random.default_rng(0).standard_normal((40, 3))
+    expected = [model.simulate(theta, v, x0)[1] for x0 in starts]
+    with ThreadPoolExecutor(4) as pool:
+        for x, alone in zip(pool.map(lambda x0: model.simulate(theta, v, x0)[1], starts), expected, strict=True):
+            np.testing.assert_array_equal(x, alone)
 
 
 def test_it_is_public():

@@ -189,13 +189,12 @@ def _information(sizes: _Sizes) -> Cost:
 
 def _kalman(sizes: _Sizes, *, qr: bool) -> Cost:
     samples, controls, rows = sizes.num_samples, sizes.num_controls, sizes.num_samples * sizes.num_rows
-    filtered = kept = 0.0
+    filtered, states = 0.0, 0
     for n, after, _, _, copies in sizes.dynamics:
         filtered += 2 * copies * after * n * (controls + n + after)
-        kept += copies * (after * n + after**2 + 6 * after)
+        states += copies * after
     for n, m, _, _, copies in sizes.outputs:
         filtered += 4 * copies * m * n * (controls + n)
-        kept += copies * (2 * m * n + m**2 + 5 * m)
     products = rows * controls**2 * (2 if qr else 1)
     cholesky, rate = controls**3 / 3, QR_RATE if qr else BLAS_RATE
     stagewise = 0 if has_equal_widths(sizes.subproblem) else 6 * sizes.num_places
@@ -204,12 +203,26 @@ def _kalman(sizes: _Sizes, *, qr: bool) -> Cost:
         seconds=samples * filtered / FILTER_RATE
         + products / rate
         + cholesky / CHOLESKY_RATE
-        + 8 * 3 * samples * controls * sizes.widths / BYTE_RATE
+        + 8 * 3 * controls * (samples * states + rows) / BYTE_RATE
         + STAGE_SECONDS * (4 + stagewise),
-        bytes=8
-        * ((5 if qr else 2) * controls**2 + 2 * samples * sizes.subproblem.num_inputs * controls + samples * kept)
-        + (3 if qr else 1) * min(8 * rows * controls, KALMAN_CHUNK_BYTES),
+        bytes=_kalman_bytes(sizes, states, qr=qr),
     )
+
+
+def _kalman_bytes(sizes: _Sizes, states: int, *, qr: bool) -> float:
+    """What the filter leaves, and the larger of what it and the passes after it need."""
+    samples, size = sizes.num_samples, sizes.num_controls + 1
+    kept, widest = 0, 1
+    for n, after, _, _, copies in sizes.dynamics:
+        kept += copies * after * (n + after)
+        widest = max(widest, after)
+    for n, m, _, _, copies in sizes.outputs:
+        kept += copies * m * (2 * n + m)
+    sub, rows = sizes.subproblem, sizes.num_rows * samples
+    chunk = min(rows * size, KALMAN_CHUNK_BYTES / 8 * min(1.0, sizes.num_rows / (len(sub.dynamics) + 1) / widest))
+    filtering = samples * sub.num_inputs * size + (2 if qr else 1) * chunk
+    matrices = (5 if qr else 2) * size**2
+    return 8 * (matrices + samples * kept + 4 * sizes.num_places + max(filtering, 2 * (samples * states + rows)))
 
 
 _PREDICTIONS: dict[str, Callable[[_Sizes], Cost]] = {

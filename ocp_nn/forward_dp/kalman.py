@@ -134,6 +134,16 @@ class KalmanSystem:
         column: Array = self.triangle[:-1, -1]
         return self.triangle[:-1, :-1].T @ column if self.orthogonal else column
 
+    def reduced_value(self, du: Array) -> float:
+        """The objective of the subproblem at a step in the controls, (P,), minimised over the states; O(P^2)."""
+        sub, column = self.subproblem, np.append(du, 1.0)
+        rows = blas.dtrmv(self.triangle, column)
+        square = float(rows @ rows) if self.orthogonal else 2.0 * float(column @ rows)
+        if not self.orthogonal:
+            square -= float(np.square(column) @ np.diagonal(self.triangle))
+        u, decay = np.concatenate(sub.controls), sub.ridge_vector - sub.damping
+        return 0.5 * (square + float(np.sum(decay * np.square(u + du))) + sub.damping * float(du @ du))
+
     def split(self, flat: Array) -> Arrays:
         """A vector (P,) of all controls, one view a block."""
         return tuple([flat[cut] for cut in self.subproblem.cuts])
@@ -238,5 +248,7 @@ class KalmanFactor:
         return self.system.augmented(self, first, second)
 
     def precondition(self, second: Array) -> Array:
+        if not len(second):  # no controls: plain smoothing
+            return second
         w: Array = lapack.dpotrs(self.triangle, second, lower=0)[0]
         return w

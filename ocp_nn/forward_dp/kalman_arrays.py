@@ -1,7 +1,8 @@
 """The passes of :mod:`.kalman_sweeps` over stages of equal width, compiled where they are sequential.
 
 Everything but B and D is small, and kept: A, C, the gains, the covariances.  B and D are asked for a block of stages
-at a time, once in the filter, once for the effect of the controls, and once for their gradient.
+at a time: once in the filter, once for the effect of the controls in a step, and for refinement and other right-hand
+sides once more for the gradient.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .kalman_sweeps import CHUNK_BYTES, NumpySweeps, Smoothed, Sweeps
 from .subproblem import Arrays, Subproblem
 from .terms import LinearTerm, Stack, StackedTerms, stages_of, use_of_blocks
 
-__all__ = ["ArraySweeps", "has_equal_widths", "kernels", "sweeps_for"]
+__all__ = ["ArraySweeps", "adjoint_sweep", "has_equal_widths", "kernels", "sweeps_for"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -52,6 +53,26 @@ def has_equal_widths(subproblem: Subproblem) -> bool:
     outputs = [term.output for term in some_terms]
     states = {width for stage in some for width in (stage.num_inputs, stage.num_outputs)}
     return len(states | {o.num_inputs for o in outputs}) == 1 == len({o.num_outputs for o in outputs})
+
+
+def adjoint_sweep(A: Array, nodes: NDArray[np.bool_], costates: Array) -> None:
+    """lambda_k += A_k' lambda_{k+1} from the last stage down, in place, at x_0 and wherever x_k is no node.
+
+    Parameters
+    ----------
+    A : array (K, N, n, n)
+    nodes : array of bool (K - 1,)
+        Whether x_1..x_{K-1} are nodes.
+    costates : array (K, N, n)
+        Given at the nodes; elsewhere what the terms say of x_k.
+    """
+    loops = kernels()
+    if loops is not None:
+        loops.adjoint_sweep(A, nodes, costates)
+        return
+    for k in range(len(costates) - 2, -1, -1):
+        if k == 0 or not nodes[k - 1]:
+            costates[k] += np.einsum("nji,nj->ni", A[k], costates[k + 1])
 
 
 class _Place:
@@ -137,10 +158,12 @@ class ArraySweeps:
             sensitivity[:, :, -1] = data.initial_gap
         covariance = np.zeros((samples, n, n)) + sub.initial_variance * np.eye(n)
         gaps, residuals = _array(data.gaps, self._state_shape), _array(data.residuals, self._row_shape)
-        log_det = 0.0
-        for start, stop in self._chunks(size):
-            rows, part = self._filter_some(start, stop, gaps, residuals, sensitivity, covariance)
-            log_det += part
+        log_det, chunks = 0.0, self._chunks(size)
+        most = max(self._first_term[stop] - self._first_term[start] for start, stop in chunks)
+        memory = np.empty((most, *self._row_shape[1:], size))  # touching new memory costs more than filling it
+        for start, stop in chunks:
+            rows = memory[: self._first_term[stop] - self._first_term[start]]
+            log_det += self._filter_some(start, stop, gaps, residuals, sensitivity, covariance, rows)
             take(rows.reshape(-1, size))
         return log_det
 
@@ -153,17 +176,23 @@ class ArraySweeps:
         return [(start, min(start + step, nodes)) for start in range(0, nodes, step)]
 
     def _filter_some(
-        self, start: int, stop: int, gaps: Array, residuals: Array, sensitivity: Array, covariance: Array
-    ) -> tuple[Array, float]:
-        """The filter from one node to another; sensitivity and covariance move on with it."""
+        self,
+        start: int,
+        stop: int,
+        gaps: Array,
+        residuals: Array,
+        sensitivity: Array,
+        covariance: Array,
+        rows: Array,
+    ) -> float:
+        """The filter from one node to another; sensitivity and covariance move on with it, rows are written."""
         _, samples, n = self._state_shape
         stages = slice(start, min(stop, len(self._dynamics)))
         terms = slice(*self._first_term[[start, stop]].tolist())
         a, b = self._dynamics.block(stages.start, stages.stop, (samples, n, n))
         c, d = self._outputs.block(terms.start, terms.stop, (samples, self._row_shape[2], n))
         self._A[stages], self._C[terms] = a, c
-        rows = np.empty((len(c), samples, self._row_shape[2], sensitivity.shape[2]))
-        log_det = self._loops.filter_stages(
+        log_det: float = self._loops.filter_stages(
             a,
             b,
             c,
@@ -181,30 +210,22 @@ class ArraySweeps:
             self._roots[terms],
             self._covariances[start:stop],
         )
-        return rows, log_det
+        return log_det
 
     def smooth(self, du: Arrays | None, data: RightHandSide) -> Smoothed:
         effect, row_effect = np.zeros(self._state_shape), np.zeros(self._row_shape)
         if du is not None:
             effect = self._dynamics.effect(du, self._state_shape)
             row_effect = self._outputs.effect(du, self._row_shape)
-        dx, costates, theta = (np.empty(shape) for shape in (self._node_shape, self._node_shape, self._row_shape))
-        initial = np.zeros(self._state_shape[1:]) if data.initial_gap is None else data.initial_gap
-        self._loops.smooth(
-            self._A,
-            self._C,
-            self._gains,
-            self._roots,
-            self._covariances,
-            self._variance,
-            self._first_term,
-            effect + _array(data.gaps, self._state_shape),
-            row_effect + _array(data.residuals, self._row_shape),
-            np.ascontiguousarray(initial),
-            dx,
-            costates,
-            theta,
-        )
+        drift = effect + _array(data.gaps, self._state_shape)
+        theta = row_effect + _array(data.residuals, self._row_shape)
+        dx, costates = np.empty(self._node_shape), np.empty(self._node_shape)
+        dx[0] = 0.0 if data.initial_gap is None else data.initial_gap
+        dx[1:] = drift
+        loops, a, c, gains = self._loops, self._A, self._C, self._gains
+        loops.predict_means(a, c, gains, self._first_term, dx, theta)
+        loops.back_propagate(a, c, gains, self._roots, self._first_term, theta, costates)
+        loops.smooth_states(a, self._covariances, self._variance, drift, costates, dx)
         return Smoothed(dx, costates, theta, effect, row_effect)
 
     def pull(self, smoothed: Smoothed) -> Array:

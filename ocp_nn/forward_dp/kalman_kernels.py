@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["filter_stages", "smooth"]
+__all__ = ["adjoint_sweep", "back_propagate", "filter_stages", "predict_means", "smooth_states"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -129,9 +129,65 @@ def _add_product(left: Array, right: Array, out: Array) -> None:
     for a in range(len(left)):
         for b in range(len(right)):
             factor = left[a, b]
+            for c in range(right.shape[1]):
+                out[a, c] += factor * right[b, c]
+
+
+@compiled("void(f8[:,::1], f8[:,::1], f8[:,::1])")
+def _subtract_product(left: Array, right: Array, out: Array) -> None:
+    """out -= left right, rows of ``right`` being long."""
+    for a in range(len(left)):
+        for b in range(len(right)):
+            factor = left[a, b]
             if factor != 0.0:
                 for c in range(right.shape[1]):
-                    out[a, c] += factor * right[b, c]
+                    out[a, c] -= factor * right[b, c]
+
+
+@compiled("void(f8[:,::1], i8, i8, f8[::1], f8[:,::1])")
+def _place(values: Array, begin: int, end: int, constant: Array, out: Array) -> None:
+    """out = [0, values, 0, constant], the values from column ``begin`` up to ``end``."""
+    last = out.shape[1] - 1
+    for a in range(len(out)):
+        for c in range(begin):
+            out[a, c] = 0.0
+        for c in range(begin, end):
+            out[a, c] = values[a, c - begin]
+        for c in range(end, last):
+            out[a, c] = 0.0
+        out[a, last] = constant[a]
+
+
+@compiled("void(f8[:,::1], f8[:,::1])")
+def _copy(values: Array, out: Array) -> None:
+    for a in range(len(out)):
+        for b in range(out.shape[1]):
+            out[a, b] = values[a, b]
+
+
+@compiled("void(f8[:,::1], f8[:,::1], f8[:,::1])")
+def _close(gain: Array, c: Array, out: Array) -> None:
+    """out = I - G C."""
+    for a in range(len(out)):
+        for b in range(len(out)):
+            total = 1.0 if a == b else 0.0
+            for r in range(len(c)):
+                total -= gain[a, r] * c[r, b]
+            out[a, b] = total
+
+
+@compiled("f8(f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])")
+def _update(c: Array, row: Array, state: Array, cov: Array, gain: Array, root: Array) -> float:
+    """A term: [D r] in ``row`` becomes the whitened [E e], state and covariance those after it; log det F."""
+    n, m = gain.shape
+    _add_product(c, state, row)
+    log_det = _weigh(c, cov, np.empty((m, m)), root, gain)
+    _subtract_product(gain, row, state)
+    _solve_rows(root, row)
+    closed = np.empty((n, n))
+    _close(gain, c, closed)
+    _sandwich(closed, cov, gain, np.empty((n, n)), cov)
+    return log_det
 
 
 @compiled(
@@ -164,132 +220,126 @@ def filter_stages(
     rows (J', N, m, P + 1), gains, roots L of F = L L', and the covariance at every node.  Returns the sum of log det F.
     """
     num_samples, n, size = sensitivity.shape
-    m = C.shape[2]
-    following, cov, work = np.empty((n, size)), np.empty((n, n)), np.empty((n, n))
-    innovation, closed = np.empty((m, m)), np.empty((n, n))
-    nothing = np.empty((n, 0))
+    following, work, nothing = np.empty((n, size)), np.empty((n, n)), np.empty((n, 0))
     log_det = 0.0
     for i in range(num_samples):
-        state = sensitivity[i].copy()
-        cov[:] = covariance[i]
+        state, cov = sensitivity[i].copy(), covariance[i]
         for k in range(len(first_term) - 1):
-            covariances[k, i] = cov
+            _copy(cov, covariances[k, i])
             for j in range(first_term[k], first_term[k + 1]):
-                row, gain = rows[j, i], gains[j, i]
-                begin, end = term_columns[j]
-                row[:] = 0.0
-                row[:, begin:end] = D[j, i, :, : end - begin]
-                row[:, size - 1] = residual[j, i]
-                _add_product(C[j, i], state, row)
-                log_det += _weigh(C[j, i], cov, innovation, roots[j, i], gain)
-                for a in range(n):
-                    for r in range(m):
-                        factor = gain[a, r]
-                        if factor != 0.0:
-                            for c in range(size):
-                                state[a, c] -= factor * row[r, c]
-                _solve_rows(roots[j, i], row)
-                for a in range(n):
-                    for b in range(n):
-                        closed[a, b] = 1.0 if a == b else 0.0
-                        for r in range(m):
-                            closed[a, b] -= gain[a, r] * C[j, i, r, b]
-                _sandwich(closed, cov, gain, work, cov)
+                _place(D[j, i], term_columns[j, 0], term_columns[j, 1], residual[j, i], rows[j, i])
+                log_det += _update(C[j, i], rows[j, i], state, cov, gains[j, i], roots[j, i])
             if k < len(A):
-                begin, end = columns[k]
-                following[:] = 0.0
-                following[:, begin:end] = B[k, i, :, : end - begin]
-                following[:, size - 1] = gaps[k, i]
+                _place(B[k, i], columns[k, 0], columns[k, 1], gaps[k, i], following)
                 _add_product(A[k, i], state, following)
                 state, following = following, state
                 _sandwich(A[k, i], cov, nothing, work, cov)
                 for a in range(n):
                     cov[a, a] += variance[k]
-        sensitivity[i] = state
-        covariance[i] = cov
+        _copy(state, sensitivity[i])
     return log_det
 
 
-@compiled(
-    "void(f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], f8[::1], i8[::1], f8[:,:,::1],"
-    " f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,:,::1])"
-)
-def smooth(
-    A: Array,
-    C: Array,
-    gains: Array,
-    roots: Array,
-    covariances: Array,
-    variance: Array,
-    first_term: Indices,
-    drift: Array,
-    rows: Array,
-    initial: Array,
-    dx: Array,
-    costates: Array,
-    theta: Array,
-) -> None:
-    """Filtered means forward, costates backward, states forward, for known controls: their effect is in drift and rows.
+@compiled("void(f8[:,::1], f8[::1])")
+def _solve(root: Array, right: Array) -> None:
+    """F^-1 right with F = L L', in place."""
+    m = len(right)
+    for r in range(m):
+        for s in range(r):
+            right[r] -= root[r, s] * right[s]
+        right[r] /= root[r, r]
+    for r in range(m - 1, -1, -1):
+        for s in range(r + 1, m):
+            right[r] -= root[s, r] * right[s]
+        right[r] /= root[r, r]
 
-    Written are dx and costates, (K', N, n), and theta, (J, N, m), which holds the innovations in between.
+
+# Below, indices instead of views of one stage: a view costs as much as the product of a small matrix with it.
+
+
+@compiled("void(f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], i8[::1], f8[:,:,::1], f8[:,:,::1])")
+def predict_means(A: Array, C: Array, gains: Array, first_term: Indices, means: Array, rows: Array) -> None:
+    """The filter's means for known controls, in place.
+
+    ``means`` (K', N, n) holds g_0 and then c_k + B du, and becomes the means before the terms of every node; ``rows``
+    (J, N, m) holds r + D du and becomes the innovations.
     """
-    num_nodes, num_samples, n = dx.shape
-    m = C.shape[2]
-    mean, following = np.empty(n), np.empty(n)
+    nodes, num_samples, n = means.shape
+    mean = np.empty(n)
     for i in range(num_samples):
-        mean[:] = initial[i]
-        for k in range(num_nodes):
-            dx[k, i] = mean
-            for j in range(first_term[k], first_term[k + 1]):
-                for r in range(m):
-                    total = rows[j, i, r]
-                    for a in range(n):
-                        total += C[j, i, r, a] * mean[a]
-                    theta[j, i, r] = total
+        for k in range(nodes):
+            if k > 0:
                 for a in range(n):
-                    for r in range(m):
-                        mean[a] -= gains[j, i, a, r] * theta[j, i, r]
-            if k < len(A):
-                for a in range(n):
-                    total = drift[k, i, a]
                     for b in range(n):
-                        total += A[k, i, a, b] * mean[b]
-                    following[a] = total
-                mean[:] = following
-        mean[:] = 0.0  # from here on the costate
-        for k in range(num_nodes - 1, -1, -1):
-            if k < len(A):
-                for b in range(n):
-                    total = 0.0
+                        means[k, i, a] += A[k - 1, i, a, b] * mean[b]
+            for a in range(n):
+                mean[a] = means[k, i, a]
+            for j in range(first_term[k], first_term[k + 1]):
+                for r in range(rows.shape[2]):
                     for a in range(n):
-                        total += A[k, i, a, b] * mean[a]
-                    following[b] = total
-                mean[:] = following
-            for j in range(first_term[k + 1] - 1, first_term[k] - 1, -1):
-                root, left = roots[j, i], theta[j, i]
-                for r in range(m):
-                    for s in range(r):
-                        left[r] -= root[r, s] * left[s]
-                    left[r] /= root[r, r]
-                for r in range(m - 1, -1, -1):
-                    for s in range(r + 1, m):
-                        left[r] -= root[s, r] * left[s]
-                    left[r] /= root[r, r]
-                for r in range(m):
-                    for a in range(n):
-                        left[r] -= gains[j, i, a, r] * mean[a]
+                        rows[j, i, r] += C[j, i, r, a] * mean[a]
                 for a in range(n):
-                    for r in range(m):
-                        mean[a] += C[j, i, r, a] * left[r]
-            costates[k, i] = mean
-        for k in range(num_nodes):
+                    for r in range(rows.shape[2]):
+                        mean[a] -= gains[j, i, a, r] * rows[j, i, r]
+
+
+@compiled("void(f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], f8[:,:,:,::1], i8[::1], f8[:,:,::1], f8[:,:,::1])")
+def back_propagate(
+    A: Array, C: Array, gains: Array, roots: Array, first_term: Indices, rows: Array, costates: Array
+) -> None:
+    """The costates (K', N, n); the innovations in ``rows`` become what is left of them."""
+    nodes, num_samples, n = costates.shape
+    costate = np.empty(n)
+    for i in range(num_samples):
+        for k in range(nodes - 1, -1, -1):
+            for b in range(n):
+                costate[b] = 0.0
+            if k < len(A):
+                for a in range(n):
+                    for b in range(n):
+                        costate[b] += A[k, i, a, b] * costates[k + 1, i, a]
+            for j in range(first_term[k + 1] - 1, first_term[k] - 1, -1):
+                _solve(roots[j, i], rows[j, i])
+                for a in range(n):
+                    for r in range(rows.shape[2]):
+                        rows[j, i, r] -= gains[j, i, a, r] * costate[a]
+                for r in range(rows.shape[2]):
+                    for a in range(n):
+                        costate[a] += C[j, i, r, a] * rows[j, i, r]
+            for a in range(n):
+                costates[k, i, a] = costate[a]
+
+
+@compiled("void(f8[:,:,:,::1], f8[:,:,:,::1], f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,:,::1])")
+def smooth_states(A: Array, covariances: Array, variance: Array, drift: Array, costates: Array, states: Array) -> None:
+    """The filter's means in ``states`` become the states; ``drift`` is c + B du."""
+    nodes, num_samples, n = states.shape
+    for i in range(num_samples):
+        for k in range(nodes):
             if k > 0 and variance[k - 1] == 0.0:
                 for a in range(n):
                     total = drift[k - 1, i, a]
                     for b in range(n):
-                        total += A[k - 1, i, a, b] * dx[k - 1, i, b]
-                    dx[k, i, a] = total
+                        total += A[k - 1, i, a, b] * states[k - 1, i, b]
+                    states[k, i, a] = total
             else:
                 for a in range(n):
                     for b in range(n):
-                        dx[k, i, a] -= covariances[k, i, a, b] * costates[k, i, b]
+                        states[k, i, a] -= covariances[k, i, a, b] * costates[k, i, b]
+
+
+@compiled("void(f8[:,:,:,::1], b1[::1], f8[:,:,::1])")
+def adjoint_sweep(A: Array, nodes: NDArray[np.bool_], costates: Array) -> None:
+    """lambda_k += A_k' lambda_{k+1}, k from the last stage down to 0, at x_0 and wherever x_k is no node.
+
+    ``nodes`` (K' - 1,) says whether x_1.. are nodes, where ``costates`` (K', N, n) are given; elsewhere it holds what
+    the terms say, and becomes the costate.
+    """
+    num_nodes, num_samples, n = costates.shape
+    for k in range(num_nodes - 2, -1, -1):
+        if k > 0 and nodes[k - 1]:
+            continue
+        for i in range(num_samples):
+            for b in range(n):
+                for a in range(n):
+                    costates[k, i, b] += A[k, i, a, b] * costates[k + 1, i, a]

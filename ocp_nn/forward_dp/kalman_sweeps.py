@@ -24,7 +24,7 @@ __all__ = ["CHUNK_BYTES", "NumpySweeps", "Smoothed", "Sweeps", "added"]
 Array = NDArray[np.float64]
 
 # Whitened rows that are added to the normal matrix at a time, in bytes.
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 1 * 2**20
 
 
 @dataclass(frozen=True, eq=False)

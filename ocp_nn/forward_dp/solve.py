@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..base import checks
 from ..network.linear_stages import LinearStage
+from ..network.stacked_stages import StackedStages
 from .condensed import Condensed, Factor, Form, RightHandSide, Solution
 from .cost import Cost, chunk_size, factor_share, predict_cost, predict_costs
 from .covariance import CovarianceForm
@@ -20,12 +21,13 @@ from .information import InformationForm
 from .kalman import KalmanForm, KalmanSystem
 from .primal import PrimalForm
 from .subproblem import Step, Subproblem
-from .terms import Stack, StackedMultipliers
+from .terms import Stack, StackedMultipliers, StackedTerms
 
 __all__ = ["FORMS", "Damped", "Prepared", "TooLargeError", "choose_form", "mean_curvature", "prepare", "solve"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
+Indices = NDArray[np.intp]
 
 FORMS = ("information", "covariance", "dual", "primal", "primal_qr", "kalman", "kalman_qr")
 
@@ -284,13 +286,24 @@ def _checked(solution: Solution) -> Solution:
 
 def _bends(sub: Subproblem, step: Step) -> RightHandSide:
     """f'' and h'' along a step, at every stage and of every term."""
+    if isinstance(sub.dynamics, StackedStages) and isinstance(sub.terms, StackedTerms):
+        states = np.asarray(step.states)
+        gaps = _bent(sub.dynamics, states[:-1], sub.blocks, step.controls)
+        terms = sub.terms
+        return RightHandSide(gaps, _bent(terms.outputs, states[terms.stages], terms.blocks, step.controls))
 
     def along(stage: LinearStage, k: int, block: int) -> Array:
         is_known = k == 0 and sub.initial_gap is None and sub.initial_variance == 0
         return stage.second_derivative(None if is_known else step.states[k], step.controls[block])
 
-    gaps = tuple(along(stage, k, block) for k, (stage, block) in enumerate(zip(sub.dynamics, sub.blocks, strict=True)))
-    return RightHandSide(gaps, tuple(along(term.output, term.stage, term.block) for term in sub.terms))
+    each = tuple(along(stage, k, block) for k, (stage, block) in enumerate(zip(sub.dynamics, sub.blocks, strict=True)))
+    return RightHandSide(each, tuple(along(term.output, term.stage, term.block) for term in sub.terms))
+
+
+def _bent(stages: StackedStages, dx: Array, blocks: Sequence[int] | Indices, controls: Arrays) -> Array:
+    used = np.unique(blocks)
+    one = len(used) == 1
+    return stages.second_derivative(dx, controls[used[0]] if one else np.stack([controls[b] for b in blocks]))
 
 
 def mean_curvature(subproblem: Subproblem) -> float:

@@ -21,7 +21,7 @@ from .levenberg_marquardt import minimise_squares
 from .scan import Scan
 from .system import System
 
-__all__ = ["ExtendedKalmanFilter", "fitted_initial_state"]
+__all__ = ["ExtendedKalmanFilter", "carried_on", "fitted_initial_state"]
 
 Array = NDArray[np.float64]
 
@@ -73,6 +73,19 @@ def _filter_step(system: System) -> ca.Function:
     predicted = a @ covariance @ a.T + ca.diag(q2)
     after = ca.vertcat(system.dynamics(best, v, theta), ca.reshape((predicted + predicted.T) / 2, n * n, 1))
     return ca.Function("filter", [state, w, parameters], [ca.densify(after), ca.densify(best)])
+
+
+def carried_on(system: System, theta: Array, v: Array, x0: Array, x: Array, steps: int) -> Array:
+    """y_t (T, m) from the states x (T, n) at t - steps, and from x0 in the first rows; infinite where it overflows."""
+    first, _ = system.simulate(theta, v[:steps], x0)
+    x = x[: max(0, len(v) - steps)]
+    if not len(x):
+        return first
+    for k in range(steps):
+        x, _ = system.values(x, v[k : k + len(x)], theta)
+    _, y = system.values(x, v[steps:], theta)
+    y[~np.isfinite(y).all(axis=1)] = np.inf
+    return np.concatenate([first, y])
 
 
 def fitted_initial_state(system: System, theta: Array, v: Array, y: Array, guess: Array) -> Array:

@@ -177,7 +177,7 @@ class StackedStages(Sequence[LinearStage]):
         out = np.empty((len(self), self.num_samples, self.num_outputs))
         for some, _, b in self.blocks():
             if du.ndim == 1:
-                np.dot(b.reshape(-1, self.num_controls), du, out=out[some].reshape(-1))
+                np.dot(b.reshape(out[some].size, self.num_controls), du, out=out[some].reshape(-1))
             else:
                 np.einsum("knap,kp->kna", b, du[some], out=out[some])
         return out
@@ -200,8 +200,28 @@ class StackedStages(Sequence[LinearStage]):
         """B_k' eta_k summed over stages and samples: (K, N, n') -> (P,)."""
         total = np.zeros(self.num_controls)
         for some, _, b in self.blocks():
-            total += eta[some].reshape(-1) @ b.reshape(-1, self.num_controls)
+            total += eta[some].reshape(-1) @ b.reshape(eta[some].size, self.num_controls)
         return total
+
+    def second_derivative(self, dx: Array, du: Array) -> Array:
+        """How every stage bends along (dx_k, du): (K, N, n) and (P,) or (K, P) -> (K, N, n')."""
+        if self.layers is None:
+            return np.zeros((len(self), self.num_samples, self.num_outputs))
+        if du.ndim == 1 and (shared := self._shared_point()) is not None:
+            layer, x, u = shared
+            bent: Array = layer.second_derivative(x, u, dx.reshape(x.shape), du)
+            return bent.reshape(len(self), self.num_samples, -1)
+        steps = np.broadcast_to(du, (len(self), self.num_controls))
+        return np.stack([stage.second_derivative(x, u) for stage, x, u in zip(self, dx, steps, strict=True)])
+
+    def _shared_point(self) -> tuple[Any, Array, Array] | None:
+        """The layer, all states as one batch and the control, where all stages share layer and control."""
+        if self.layers is None or self.x is None or self.u is None or self.u.ndim > 1:
+            return None
+        layer = self.layers[0]
+        if any(other is not layer for other in self.layers):
+            return None
+        return layer, self.x.reshape(-1, self.num_inputs), self.u
 
 
 class LazyStages(StackedStages):

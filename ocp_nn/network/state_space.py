@@ -10,7 +10,6 @@ of its parameter space, and a place to start from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import casadi as ca
@@ -19,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks, display
 from . import state_space_checks
-from .observer import ExtendedKalmanFilter, fitted_initial_state
+from .checked_system import CheckedSystem
 from .own_dynamics import normal_form, runge_kutta
-from .records import checked_inputs, checked_outputs
+from .scaling import Scaler
 from .state_space_networks import Architecture
 from .system import System
 
@@ -32,7 +31,7 @@ Array = NDArray[np.float64]
 _WIDTHS = ("num_states", "num_inputs", "num_outputs")
 
 
-class StateSpaceModel:
+class StateSpaceModel(CheckedSystem):
     """A state-space model made of matrices and networks, or of CasADi functions.
 
     ``StateSpaceModel(num_states=2, num_inputs=1, num_outputs=1)`` is made of networks, and
@@ -96,10 +95,10 @@ class StateSpaceModel:
         if dynamics is None and output is None:
             state_space_checks.check_of_networks(options, guess)
             self.architecture = Architecture(**options)
-            self._system = System(*self.architecture.functions())
+            super().__init__(System(*self.architecture.functions()))
             return
         state_space_checks.check_of_functions(options, dynamics, output)
-        self._system = System(*normal_form(dynamics, output))
+        super().__init__(System(*normal_form(dynamics, output)))
         if guess is not None:
             self._guess = self.check_parameters(guess, "guess")
 
@@ -165,43 +164,12 @@ class StateSpaceModel:
             raise ValueError(f"the kind of a state-space model must be 'networks' or 'functions', received {kind!r}")
         return cls(**entries)
 
-    # ---- sizes and functions
-
-    @property
-    def num_states(self) -> int:
-        return self._system.num_states
-
-    @property
-    def num_inputs(self) -> int:
-        return self._system.num_inputs
-
-    @property
-    def num_outputs(self) -> int:
-        return self._system.num_outputs
-
-    @property
-    def num_parameters(self) -> int:
-        return self._system.num_parameters
-
-    @property
-    def dynamics(self) -> ca.Function:
-        return self._system.dynamics
-
-    @property
-    def output(self) -> ca.Function:
-        return self._system.output
-
-    @cached_property
-    def stage_function(self) -> ca.Function:
-        x, v, theta = self._system.symbols()
-        return ca.Function("stage", [x, theta, v], [self.dynamics(x, v, theta)], ["x", "u", "v"], ["x_next"])
-
-    @cached_property
-    def output_function(self) -> ca.Function:
-        x, v, theta = self._system.symbols()
-        return ca.Function("output", [x, theta, v], [self.output(x, v, theta)], ["x", "u", "v"], ["y"])
-
     # ---- parameters
+
+    @property
+    def has_guess(self) -> bool:
+        """Whether it is made of functions that came with parameters to start from."""
+        return self._guess is not None
 
     @property
     def parts(self) -> dict[str, slice]:
@@ -229,164 +197,31 @@ class StateSpaceModel:
             return self.architecture.initial_parameters(rng)
         return 0.1 * rng.standard_normal(self.num_parameters) if self._guess is None else self._guess.copy()
 
-    def check_parameters(self, theta: ArrayLike, name: str = "theta") -> Array:
-        """The vector in double precision.
-
-        Raises
-        ------
-        ValueError
-            If it is no vector of the model's length, or not of finite real numbers.
-        """
-        return state_space_checks.vector(name, theta, self.num_parameters, "parameters")
-
-    # ---- evaluation
-
-    def values(self, theta: Array, x: Array, v: Array) -> tuple[Array, Array]:
-        """f (N, n) and g (N, m) at the rows of x (N, n) and v (N, q), which are not checked."""
-        return self._system.values(x, v, theta)
-
-    def jacobians(self, theta: Array, x: Array, v: Array) -> tuple[Array, Array, Array, Array]:
-        """df/dx (N, n, n), df/dtheta (N, n, P), dg/dx (N, m, n), dg/dtheta (N, m, P) at rows, not checked."""
-        return self._system.jacobians(x, v, theta)
-
-    def simulate(self, theta: ArrayLike, v: ArrayLike, x0: ArrayLike) -> tuple[Array, Array]:
-        """The outputs and states from x_0 on, no measurement used.
+    def in_units(self, theta: ArrayLike, inputs: Scaler, outputs: Scaler) -> Array:
+        """Parameters for v and y as they are, from those for standardised ones; the states are the same.
 
         Parameters
         ----------
         theta : array, shape (P,)
-        v : array, shape (T, q)
-            Exogenous inputs; shape (T, 0) without any.
-        x0 : array, shape (n,)
-
-        Returns
-        -------
-        y : array, shape (T, m)
-        x : array, shape (T + 1, n)
-            x_0 to x_T.  From the step on that overflowed, an unstable model's y and x are infinite, without a warning.
+            Of the model of ``inputs.transform(v)`` and ``outputs.transform(y)``.
+        inputs, outputs : Scaler
+            With q and m columns.
 
         Raises
         ------
         ValueError
-            For other shapes, no samples, or numbers that are not finite.
+            For scalers of other widths, and for a model of functions, whose parameters have units of their own.
         """
-        theta, v = self.check_parameters(theta), checked_inputs("v", v, self.num_inputs)
-        return self._system.simulate(theta, v, self._state("x0", x0))
-
-    def predict(
-        self,
-        theta: ArrayLike,
-        v: ArrayLike,
-        y: ArrayLike,
-        *,
-        steps: int = 1,
-        x0: ArrayLike | None = None,
-        process_noise: ArrayLike = 0.1,
-        measurement_noise: ArrayLike = 1.0,
-        initial_deviation: ArrayLike = 1.0,
-    ) -> Array:
-        """The outputs predicted ``steps`` ahead: row t from all inputs, and the outputs up to and with t - steps.
-
-        The state at t - steps comes from an extended Kalman filter (:mod:`.observer`) and is carried on by f.  The
-        first ``steps`` rows know no output: they are simulated from ``x0``.
-
-        Parameters
-        ----------
-        theta : array, shape (P,)
-        v : array, shape (T, q)
-        y : array, shape (T, m)
-            NaN where nothing was measured.
-        steps : int
-        x0 : array, shape (n,), or None
-            Mean of the initial state, zero by default.
-        process_noise, measurement_noise, initial_deviation : float or array
-            Standard deviations, of the state equation (n,), of the outputs (m,) and of x_0 (n,).  What counts is their
-            ratio: with the defaults, our choice for states and outputs of unit variance, some ten samples are averaged.
-
-        Returns
-        -------
-        array, shape (T, m)
-            Infinite where the filter or a simulation overflowed.
-
-        Raises
-        ------
-        ValueError
-            For other shapes, v and y of unequal length, inputs that are not finite, or deviations that are not positive
-            (``process_noise`` may be zero).
-        """
-        theta, v, y = self._checked(theta, v, y)
-        checks.check("steps", steps, checks.WIDTH)
-        n = self.num_states
-        mean = self._state("x0", np.zeros(n) if x0 is None else x0)
-        prior = mean, np.diag(state_space_checks.deviations("initial_deviation", initial_deviation, n) ** 2)
-        noise = (
-            state_space_checks.deviations("process_noise", process_noise, n, zero=True),
-            state_space_checks.deviations("measurement_noise", measurement_noise, self.num_outputs),
-        )
-        filtered = self._filter.filtered(theta, v, y, prior, noise)
-        return self._carried_on(theta, v, mean, filtered, int(steps))
-
-    def estimate_initial_state(
-        self, theta: ArrayLike, v: ArrayLike, y: ArrayLike, *, window: int, guess: ArrayLike | None = None
-    ) -> Array:
-        """The initial state from which the simulation fits the first ``window`` outputs best, in least squares.
-
-        The window is part of every figure that is measured with it.  See :mod:`.observer` for the method.
-
-        Parameters
-        ----------
-        theta : array, shape (P,)
-        v : array, shape (T, q)
-        y : array, shape (T, m)
-            NaN where nothing was measured.
-        window : int
-            w, at most T.
-        guess : array, shape (n,), or None
-            Where to start from, zero by default; it is what comes back if no simulation from it is finite.
-
-        Returns
-        -------
-        array, shape (n,)
-
-        Raises
-        ------
-        ValueError
-            For other shapes, v and y of unequal length, inputs that are not finite, a window beyond the record, or one
-            without any measurement.
-        """
-        theta, v, y = self._checked(theta, v, y)
-        checks.check("window", window, checks.integer(1, len(y)))
-        if not np.isfinite(y[:window]).any():
-            raise ValueError(f"the first {window} rows of y must hold a measurement, received NaN everywhere")
-        start = self._state("guess", np.zeros(self.num_states) if guess is None else guess)
-        return fitted_initial_state(self._system, theta, v[:window], y[:window], start)
-
-    @cached_property
-    def _filter(self) -> ExtendedKalmanFilter:
-        return ExtendedKalmanFilter(self._system)
-
-    def _carried_on(self, theta: Array, v: Array, x0: Array, filtered: Array, steps: int) -> Array:
-        """y_t from the filtered state at t - steps; the first rows from x0."""
-        first, _ = self._system.simulate(theta, v[:steps], x0)
-        x, length = filtered[: max(0, len(v) - steps)], len(v)
-        for k in range(steps if len(x) else 0):
-            x, _ = self._system.values(x, v[k : k + len(x)], theta)
-        if not len(x):
-            return first
-        _, y = self._system.values(x, v[steps:length], theta)
-        y[~np.isfinite(y).all(axis=1)] = np.inf
-        return np.concatenate([first, y])
-
-    def _state(self, name: str, x: ArrayLike) -> Array:
-        return state_space_checks.vector(name, x, self.num_states, "states")
-
-    def _checked(self, theta: ArrayLike, v: ArrayLike, y: ArrayLike) -> tuple[Array, Array, Array]:
-        inputs, outputs = checked_inputs("v", v, self.num_inputs), checked_outputs("y", y, self.num_outputs)
-        if len(inputs) != len(outputs):
+        theta = self.check_parameters(theta)
+        if self.architecture is None:
+            raise ValueError("in_units is for models of networks: the parameters of functions have units of their own")
+        received = len(inputs.mean), len(outputs.mean)
+        if received != (self.num_inputs, self.num_outputs):
             raise ValueError(
-                f"v and y must be as long as each other, received {len(inputs)} and {len(outputs)} samples"
+                f"scalers must have {self.num_inputs} and {self.num_outputs} columns, received {received[0]} and "
+                f"{received[1]}"
             )
-        return self.check_parameters(theta), inputs, outputs
+        return self.architecture.in_units(theta, inputs, outputs)
 
 
 def _words(architecture: Architecture) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..base import checks
 from .activations import ACTIVATIONS, activation
+from .scaling import Scaler
 
 __all__ = ["Architecture"]
 
@@ -137,6 +138,23 @@ class Architecture:
             if not name.rpartition("_")[2].startswith(("b", "d")):
                 theta[cut] = rng.standard_normal(rows * columns) / np.sqrt(columns)
         return theta
+
+    def in_units(self, theta: Array, inputs: Scaler, outputs: Scaler) -> Array:
+        """The parameters for v and y as they are, from those for standardised ones; the states are the same."""
+        scaled = theta.copy()
+        parts = self.split(scaled)  # views
+        layers = len(self.output_layer_sizes) + 1
+        for name in ("C", "D", "d", f"output_W{layers}", f"output_b{layers}"):
+            if name in parts:
+                parts[name] *= outputs.scale[:, None]
+        parts["d" if self.has_linear_output else f"output_b{layers}"] += outputs.mean[:, None]
+        for matrix, offset in (("B", "b"), ("W1", "b1"), ("D", "d"), ("output_W1", "output_b1")):
+            sees_inputs = matrix != "output_W1" or self.feedthrough
+            if matrix in parts and self.num_inputs and sees_inputs:
+                of_inputs = parts[matrix][:, -self.num_inputs :]
+                of_inputs /= inputs.scale
+                parts[offset] -= of_inputs @ inputs.mean[:, None]
+        return scaled
 
     def functions(self) -> tuple[ca.Function, ca.Function]:
         """f(x, v, theta) and g(x, v, theta) in scalar operations."""

@@ -54,6 +54,18 @@ class System:
         both = [self.dynamics(x, v, theta), self.output(x, v, theta)]
         return Scan(ca.Function("step", [x, v, theta], both))
 
+    @cached_property
+    def _slack_scan(self) -> Scan:
+        x, v, theta = self.symbols()
+        e = type(x).sym("e", self.num_states)
+        step = ca.Function("step", [x, ca.vertcat(v, e), theta], [self.dynamics(x, v, theta) - e])
+        return Scan(step)
+
+    def roll(self, theta: Array, v: Array, x0: Array, slacks: Array) -> Array:
+        """x_0..x_T with x_{t+1} = f(x_t, v_t; theta) - e_t, (T + 1, n); what overflows is infinite or NaN."""
+        (after,) = self._slack_scan(x0, np.hstack([v, slacks]), theta)
+        return np.concatenate([x0[None], after])
+
     def values(self, x: Array, v: Array, theta: Array) -> tuple[Array, Array]:
         """f (N, n) and g (N, m) at the rows of x (N, n) and v (N, q)."""
         x_next, y = self._values(len(x), x, v, theta)

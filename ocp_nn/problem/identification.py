@@ -129,6 +129,12 @@ class IdentificationProblem(OptimalControlProblem):
         """As of any problem; all steps at once."""
         return tuple(self.values(controls[0], np.stack(states))[1])
 
+    def cost(self, controls: Sequence[Array], outputs: Sequence[Array], initial: Array | None = None) -> float:
+        """As of any problem; all steps at once."""
+        residual = np.asarray(outputs) - self.y
+        fit = 0.5 * float(np.vdot(self.weights * residual, residual))
+        return fit + self.decay_cost(controls) + self.initial_cost(initial)
+
     def roll(
         self,
         shooting: Shooting,

@@ -11,7 +11,7 @@ from ...base import checks
 from ...base.checks import Kind, either, integer, one_of, text
 from ...forward_dp import FORMS
 from ...problem.shooting import check_nodes
-from .initialise import INITIALISATIONS
+from .initialise import ALL_INITIALISATIONS
 
 __all__ = ["OPTIONS", "Options"]
 
@@ -22,7 +22,7 @@ _PENALTIES = checks.sequence(checks.POSITIVE_OR_INFINITE, "a sequence of such nu
 
 _KINDS: dict[str, Kind] = {
     "seed": checks.SEED,
-    "initialisation": one_of(INITIALISATIONS),
+    "initialisation": one_of(ALL_INITIALISATIONS),
     "shooting": either(text("multiple", "single"), checks.NODES, integer(1)),
     "tolerance": checks.POSITIVE,
     "inner_accuracy": one_of(INNER_ACCURACIES),
@@ -57,7 +57,8 @@ class Options:
     seed : int
         Of the initial weights and of restarts.
     initialisation : str
-        Of :func:`.initialise.initialise`, where no initial point is given.
+        Of :func:`.initialise.initialise`, where no initial point is given.  Over time: ``"auto"``, ``"linear"`` (a
+        linear model first), ``"states"`` (states from delays of the outputs) or ``"standard"`` (random parameters).
     shooting : "multiple", "single", sequence of int, or int
         Which of x_1..x_{K-1} are variables: all, none, these, or every s-th one.
     tolerance : float
