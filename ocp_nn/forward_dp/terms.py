@@ -21,6 +21,7 @@ __all__ = [
     "StackedTerms",
     "blocks_of",
     "num_rows",
+    "outputs_of",
     "residuals_of",
     "stages_of",
 ]
@@ -167,11 +168,18 @@ def blocks_of(terms: Sequence[LinearTerm]) -> list[int]:
     return [term.block for term in terms]
 
 
+def outputs_of(terms: Sequence[LinearTerm]) -> Sequence[LinearStage]:
+    """C_j and D_j of every term."""
+    if isinstance(terms, StackedTerms):
+        return terms.outputs
+    return tuple([term.output for term in terms])
+
+
 def num_rows(terms: Sequence[LinearTerm]) -> int:
     """Rows a sample of all terms together."""
     if isinstance(terms, StackedTerms):
         return len(terms) * terms.outputs.num_outputs
-    return sum(term.output.num_outputs for term in terms)
+    return sum([term.output.num_outputs for term in terms])
 
 
 def residuals_of(terms: Sequence[LinearTerm]) -> tuple[Array, ...] | Array:
