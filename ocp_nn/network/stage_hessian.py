@@ -57,7 +57,7 @@ class StageHessian:
         samples, n, controls = len(x), x.shape[1], len(u)
         xx, xu, uu = np.zeros((samples, n, n)), np.zeros((samples, n, controls)), np.zeros((controls, controls))
         (rows_xx, rows_xu, rows_uu), (first, second, last) = self._patterns, self._ends
-        piece = _LARGEST // max(1, last)
+        piece = max(1, _LARGEST // max(1, last))
         for start in range(0, samples if last else 0, piece):
             some = slice(start, min(start + piece, samples))
             (entries,) = self._evaluate(some.stop - start, x[some], u, multiplier[some], *[w[some] for w in v])
