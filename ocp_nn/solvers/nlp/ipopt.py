@@ -33,6 +33,7 @@ from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.training import trained_model
 from ...problem.trajectory import Trajectory
+from .constraint_jacobian import constraint_jacobian
 from .hessian import LagrangianHessian
 from .nonlinear_program import NLP
 
@@ -170,6 +171,9 @@ def _solve(nlp: NLP, start: Trajectory, options: IpoptOptions, watch: IterationW
     hessian = None if options.hessian == "limited-memory" else LagrangianHessian(nlp, options.hessian)
     if hessian is not None:
         settings["hess_lag"] = hessian
+    jacobian = constraint_jacobian(nlp)
+    if jacobian is not None:
+        settings["jac_g"] = jacobian
     raw = options.raw(warm=warm)
     try:
         solver = ca.nlpsol("ipopt", "ipopt", nlp.problem, settings | {"ipopt": raw})
