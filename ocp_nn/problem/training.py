@@ -18,7 +18,6 @@ from scipy.linalg import lapack
 
 from ..base import checks
 from ..network.layers import Dense
-from ..network.model import Model, column_range
 from ..network.network import Network
 from .data_term import DataTerm
 from .losses import Loss, Squared
@@ -26,7 +25,7 @@ from .optimal_control import OptimalControlProblem
 from .straight_line import StraightLine
 from .structure import Stage, Term
 
-__all__ = ["TRAINING_PROBLEM", "TrainingProblem", "trained_model"]
+__all__ = ["TRAINING_PROBLEM", "TrainingProblem"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -173,13 +172,6 @@ class TrainingProblem(OptimalControlProblem):
 
 
 TRAINING_PROBLEM = checks.instance(TrainingProblem, "an ocp_nn.TrainingProblem")
-
-
-def trained_model(problem: OptimalControlProblem, controls: Sequence[Array]) -> Model | None:
-    """The network with these controls; None where the problem is of another kind."""
-    if not isinstance(problem, TrainingProblem):
-        return None
-    return Model(problem.network, controls, x_range=column_range(problem.x))
 
 
 def _samples(name: str, values: ArrayLike, columns: int) -> Array:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from ...base import checks
 from ...base.claim import claim
 from ...base.floating import overflow_is_a_value
+from ...network.model import Model, column_range
 from ...problem.blas import limited_blas
 from ...problem.notes import notes_on
 from ...problem.optimal_control import PROBLEM, OptimalControlProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
-from ...problem.training import trained_model
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .files import Checkpoint
 from .options import OPTIONS, Options
@@ -184,9 +185,16 @@ def _result(
         counts={"outer": state.outer, **state.counts},
         state=state,
         problem=problem,
-        model=trained_model(problem, trajectory.controls),
+        model=_model(problem, trajectory.controls),
         options=options,
     )
+
+
+def _model(problem: OptimalControlProblem, controls: Arrays) -> Model | None:
+    """The trained network; None where the problem is of another kind."""
+    if not isinstance(problem, TrainingProblem):
+        return None
+    return Model(problem.network, controls, x_range=column_range(problem.x))
 
 
 def _stationarity(problem: OptimalControlProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:
