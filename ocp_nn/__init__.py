@@ -26,7 +26,9 @@ from .network.check_derivatives import check_derivatives
 from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
 from .network.network import Network
+from .network.state_space import StateSpaceModel
 from .problem.certificate import Certificate, certify
+from .problem.identification import IdentificationProblem
 from .problem.optimal_control import OptimalControlProblem
 from .problem.record import Record, Status
 from .problem.result import Result
@@ -51,6 +53,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "ExtrapolationWarning",
+    "IdentificationProblem",
     "IpoptOptions",
     "Iterate",
     "LoadError",
@@ -63,6 +66,7 @@ __all__ = [
     "Result",
     "Scaler",
     "Stage",
+    "StateSpaceModel",
     "Status",
     "Symbolic",
     "Term",

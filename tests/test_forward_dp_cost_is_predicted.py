@@ -8,6 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from long_horizons import horizon
 from subproblems import GENERIC, INF, subproblem
 
 from ocp_nn import Network, forward_dp
@@ -50,6 +51,16 @@ def test_bytes(case):
     sub = subproblem(network, samples, penalty)
     peak, step = traced_peak(lambda: forward_dp.prepare(sub, form).step(refinements=0))
     returned = sum(a.nbytes for a in (*step.controls, *step.states, *step.multipliers))
+    assert 0.6 <= (peak - returned) / predict_cost(sub, form).bytes <= 1.25
+
+
+@pytest.mark.parametrize("form", ["kalman", "kalman_qr"])
+@pytest.mark.parametrize("sizes", [{"stages": 20_000}, {"stages": 3000, "controls": 120, "width": 3}])
+def test_bytes_of_the_kalman_form(form, sizes):
+    sub = horizon(**sizes, samples=2)
+    forward_dp.solve(horizon(2), form)  # loads the compiled loops
+    peak, step = traced_peak(lambda: forward_dp.prepare(sub, form).step(refinements=0))
+    returned = step.states.nbytes + step.multipliers.costates.nbytes + step.multipliers.theta.nbytes
     assert 0.6 <= (peak - returned) / predict_cost(sub, form).bytes <= 1.25
 
 

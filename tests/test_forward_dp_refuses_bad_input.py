@@ -95,8 +95,8 @@ def test_malformed_subproblems(sub, changes, message):
 
 
 def test_unknown_forms(sub):
-    with pytest.raises(ValueError, match=r"form must be one of auto, information, covariance.*, received 'kalman'"):
-        forward_dp.solve(sub, "kalman")
+    with pytest.raises(ValueError, match=r"form must be one of auto, information, covariance.*, received 'riccati'"):
+        forward_dp.solve(sub, "riccati")
 
 
 def test_a_failed_factorisation_says_so():

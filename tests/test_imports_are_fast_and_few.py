@@ -111,7 +111,7 @@ def test_required_packages_are_those_that_are_declared():
     """What the code imports at load, or when it draws or shows something, is what pip installs with it."""
     requirements = metadata.requires("ocp-nn") or []
     declared = {re.split(r"[ <>=\[]", line)[0] for line in requirements if "extra ==" not in line}
-    assert declared == {"casadi", "matplotlib", "numpy", "rich", "scipy", "threadpoolctl"}
+    assert declared == {"casadi", "matplotlib", "numba", "numpy", "rich", "scipy", "threadpoolctl"}
 
 
 def test_the_estimator_is_found_lazily():

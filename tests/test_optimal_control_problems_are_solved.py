@@ -16,6 +16,8 @@ from ocp_nn import (
     TrainingProblem,
     Trajectory,
     certify,
+    export,
+    load,
     solve,
 )
 from ocp_nn.problem.curvature import hessian_product
@@ -157,6 +159,20 @@ def test_tied_networks_share_their_weights():
     again = Network.from_description(network.describe())
     assert again.predict(result.trajectory.controls, x) == pytest.approx(result.predict(x))
     assert np.mean((result.predict(x) - problem.y) ** 2) < 0.05
+
+
+def test_tied_networks_are_saved_and_exported(tmp_path):
+    x = np.linspace(-2, 2, 20)[:, None]
+    problem = TrainingProblem(Network.mlp([1, 3, 3, 3, 1], tied=True), x, np.sin(x), 1e-2)
+    result = solve(problem, options=Options(max_outer=3))
+    result.save(tmp_path / "tied.npz")
+    loaded = load(tmp_path / "tied.npz")
+    assert loaded.model.network.blocks == (0, 1, 1, 2)
+    assert np.array_equal(loaded.predict(x), result.predict(x))
+    gone_on, whole = solve(problem, loaded), solve(problem)
+    assert gone_on.objective == whole.objective
+    function = export.casadi_function(result.model)
+    assert np.array(function(x.T)).ravel() == pytest.approx(result.predict(x).ravel(), abs=1e-12)
 
 
 def test_activity_regularisation_is_a_term_at_a_hidden_stage():

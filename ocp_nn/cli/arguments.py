@@ -18,6 +18,7 @@ from ..base.checks import Kind
 from ..learning.data import Dataset, load_dataset
 from ..learning.experiment import Experiment
 from ..learning.selection import Selection, choose_weight_decay
+from ..problem.losses import LOSSES
 
 __all__ = [
     "add_column_arguments",
@@ -54,6 +55,9 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     parser.add_argument(
         "--activation", metavar="NAME", default="tanh", help="tanh (default), sigmoid, relu, softplus, identity"
     )
+    parser.add_argument("--loss", choices=("auto", *LOSSES), default="auto",
+                        help="what is minimised; logistic and softmax take the target as labels of classes, poisson as "
+                             "counts; default auto: classes where the target holds words, else squared")  # fmt: skip
     parser.add_argument("--weight-decay", metavar="RHO", type=_weight_decay, default=None,
                         help="Tikhonov weight of all weights and biases; default auto: of those tried, the largest "
                              "whose error on held-out training samples is within 2 %% of the smallest")  # fmt: skip
@@ -76,7 +80,7 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_data(args: argparse.Namespace) -> Dataset:
     """The data set that the arguments name."""
-    return load_dataset(args.dataset, target=args.target, features=args.features, drop=args.drop or ())
+    return load_dataset(args.dataset, target=args.target, features=args.features, drop=args.drop or (), loss=args.loss)
 
 
 def prepare_experiment(args: argparse.Namespace, data: Dataset) -> Experiment:
@@ -91,7 +95,7 @@ def select_weight_decay(
     if args.weight_decay is not None:
         return None
     selection = choose_weight_decay(
-        experiment.network, experiment.train_inputs, experiment.train_targets, seed=args.seed
+        experiment.network, experiment.train_inputs, experiment.train_targets, seed=args.seed, loss=experiment.loss
     )
     say(selection.message)
     return selection

@@ -54,7 +54,7 @@ def register(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, loss="auto")
     parser.add_argument("dataset", metavar="DATASET", nargs="?", default="sin2x", help="default sin2x")
     add_column_arguments(parser)
     parser.add_argument("--depths", metavar="N,..", type=_counts, default=(2, 5, 10, 20), help="default 2,5,10,20")
@@ -90,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
     if args.no_sweep and args.hidden is None:
         raise ValueError("--no-sweep leaves nothing to do without --hidden")
     data = load_data(args)
+    if data.classes:
+        raise ValueError(
+            f"{data.name}: conditioning is measured for squares of quantities, and its targets are classes"
+        )
     failed = 0 if args.no_sweep else _sweep(args, data, say)
     if args.hidden is not None:
         _advise(args, data, say)

@@ -46,10 +46,12 @@ examples:
   ocp-nn fit diabetes --hidden 20,20 --out results/diabetes
   ocp-nn fit houses.csv --target price --drop address,id --weight-decay 1
   ocp-nn fit sin2x --hidden 8,8,8 --activation sigmoid --reference none
+  ocp-nn fit iris
+  ocp-nn fit visits.csv --target count --loss poisson
   ocp-nn fit --resume results/diabetes --time-limit 600
 
-Inputs and targets are standardised by the training part; errors are reported
-in the target's own units.
+Inputs and targets are standardised by the training part (classes and counts are
+not); errors are reported in the target's own units.
 Ctrl-C ends the run with the best weights so far; --resume goes on with it.
 Exit code: 0 converged, 2 a limit was reached or an error is not a finite
 number, 1 error, 130 interrupted, 143 terminated.

@@ -28,6 +28,7 @@ from ..base.schema import (
 from ..learning.data import BUILTIN
 from ..learning.selection import Selection
 from ..network.activations import ACTIVATIONS
+from ..problem.losses import LOSSES
 from ..problem.result import Result
 from ..report import write_json
 from ..solvers.augmented_lagrangian.files import load
@@ -50,6 +51,7 @@ _ARGUMENTS: Table = {
     "activation": one_of(*ACTIVATIONS),
     "test_size": NUMBER,
     "seed": COUNT,
+    "loss": Optional(one_of("auto", *LOSSES), "auto"),
     "shooting": one_of("multiple", "single"),
     "reference": one_of("ipopt", "none"),
 }

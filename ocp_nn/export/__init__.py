@@ -1,7 +1,8 @@
 """Trained models for use elsewhere: a CasADi function, C code, ONNX, and Python that needs nothing but NumPy.
 
 Each takes a :class:`ocp_nn.Model` (``result.model``) and contains the scaling: inputs and outputs are in the data's own
-units.  The tests hold each against :meth:`ocp_nn.Model.predict`.
+units; classifiers give probabilities, models of counts their expectation.  The tests hold each against
+:meth:`ocp_nn.Model.predict`.
 """
 
 from __future__ import annotations

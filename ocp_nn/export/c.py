@@ -2,8 +2,9 @@
 
     void NAME_predict(const double *x, double *y);
 
-x (n numbers) and y (m numbers) are in the data's own units.  The file also exports CasADi's own interface (``NAME``,
-``NAME_work``, ...), so that ``casadi.external`` can load the compiled library.
+x (n numbers) and y (m numbers) are in the data's own units; a classifier's y are probabilities, and nothing overflows
+on the way to them (the largest logit is subtracted, no exponent of the logistic function is positive).  The file also
+exports CasADi's own interface (``NAME``, ``NAME_work``, ...), so that ``casadi.external`` loads the compiled library.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import casadi as ca
 
 from ..base.atomic import atomic_write
+from ..network.links import link_named
 from ..network.model import Model
 from .casadi_function import casadi_function
 
@@ -24,7 +26,7 @@ _WRAPPER = """
 #ifdef __cplusplus
 extern "C" {{
 #endif
-/* {inputs} inputs: {features}; {outputs} outputs: {targets}; in the data's own units */
+/* {inputs} inputs: {features}; {outputs} outputs: {targets}; {meaning} */
 /* {ranges} */
 CASADI_SYMBOL_EXPORT void {name}_predict(const double *x, double *y) {{
   const double *arg[{sz_arg}];
@@ -82,12 +84,18 @@ def _wrapper(model: Model, function: ca.Function) -> str:
         outputs=model.network.num_outputs,
         features=_comment(model.features),
         targets=_comment(model.targets),
+        meaning=_meaning(model),
         ranges=_ranges(model),
         sz_arg=max(function.sz_arg(), 1),
         sz_res=max(function.sz_res(), 1),
         sz_iw=max(function.sz_iw(), 1),
         sz_w=max(function.sz_w(), 1),
     )
+
+
+def _meaning(model: Model) -> str:
+    meaning = link_named(model.link).meaning
+    return f"{meaning}; classes {_comment(tuple(map(str, model.classes)))}" if model.classes else meaning
 
 
 def _ranges(model: Model) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..base import checks
 from ..base.atomic import atomic_write
 from ..network.layers import Dense, Layer
+from ..network.links import link_named
 from ..network.model import Model
 from .names import NAME
 
@@ -33,6 +34,8 @@ Array = NDArray[np.float64]
 def casadi_function(model: Model, name: str = "model") -> ca.Function:
     """The model as a function ``x -> y`` of column vectors; matrices with one column a sample are mapped by CasADi.
 
+    Under a link y is a column of probabilities or rates, as of :meth:`ocp_nn.Model.predict`.
+
     Raises
     ------
     ValueError
@@ -42,9 +45,9 @@ def casadi_function(model: Model, name: str = "model") -> ca.Function:
     checks.check("name", name, NAME)
     x = ca.MX.sym("x", model.network.num_inputs)
     state = (x - ca.DM(model.x_scaler.mean)) / ca.DM(model.x_scaler.scale)
-    for layer, u in zip(model.network.layers, model.controls, strict=True):
+    for layer, u in zip(model.network.layers, model.layer_controls, strict=True):
         state = _apply(layer, state, u)
-    y = state * ca.DM(model.y_scaler.scale) + ca.DM(model.y_scaler.mean)
+    y = link_named(model.link).symbolic(state * ca.DM(model.y_scaler.scale) + ca.DM(model.y_scaler.mean))
     return ca.Function(name, [x], [ca.densify(y)], ["x"], ["y"])
 
 

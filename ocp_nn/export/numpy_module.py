@@ -1,7 +1,7 @@
 """A trained network as one Python file that needs NumPy and nothing else.
 
 The weights are in the file as decimal numbers with all their digits; ``predict(x)`` gives what
-:meth:`ocp_nn.Model.predict` gives.
+:meth:`ocp_nn.Model.predict` gives: a classifier's gives probabilities.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..base.atomic import atomic_write
 from ..network.layers import Dense
+from ..network.links import link_named
 from ..network.model import Model
 
 __all__ = ["write_numpy"]
@@ -31,13 +32,14 @@ _MODULE = '''\
 """A trained network; made by ocp_nn {version}.  Needs NumPy only.
 
     from {module} import predict
-    y = predict(x)        # x of shape (N, {inputs}) -> y of shape (N, {outputs}), in the data's own units
+    y = predict(x)        # x of shape (N, {inputs}) -> y of shape (N, {outputs}), {meaning}
 """
 
 import numpy as np
 
 FEATURES = {features!r}
 TARGETS = {targets!r}
+CLASSES = {classes!r}
 
 # the lowest and the highest training inputs, or None; nothing was learned far outside them
 X_RANGE = {x_range}
@@ -65,8 +67,16 @@ def predict(x):
     for weights, bias, activation, residual in LAYERS:
         y = ACTIVATIONS[activation](x @ weights + bias)
         x = x + y if residual else y
-    return x * Y_SCALE + Y_MEAN
+    {response}
 '''
+
+# as in .links: no exponent is positive where a mean is finite
+_RESPONSES = {
+    "identity": "return x * Y_SCALE + Y_MEAN",
+    "logistic": "return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))",
+    "softmax": "x = np.exp(x - x.max(axis=1, keepdims=True))\n    return x / x.sum(axis=1, keepdims=True)",
+    "log": "return np.exp(x)",
+}
 
 
 def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
@@ -80,7 +90,8 @@ def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
     from ..base.version import VERSION
 
     layers = [
-        _layer_line(k, layer, u) for k, (layer, u) in enumerate(zip(model.network.layers, model.controls, strict=True))
+        _layer_line(k, layer, u)
+        for k, (layer, u) in enumerate(zip(model.network.layers, model.layer_controls, strict=True))
     ]
     used = {layer.activation: None for layer in model.network.layers if isinstance(layer, Dense)}
     text = _MODULE.format(
@@ -90,6 +101,9 @@ def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
         outputs=model.network.num_outputs,
         features=model.features,
         targets=model.targets,
+        classes=model.classes,
+        meaning=link_named(model.link).meaning,
+        response=_RESPONSES[model.link],
         x_range=None if model.x_range is None else f"np.array({_digits(model.x_range)})",
         x_mean=_digits(model.x_scaler.mean),
         x_scale=_digits(model.x_scaler.scale),

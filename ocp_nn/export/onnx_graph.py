@@ -1,6 +1,7 @@
 """A trained network as an ONNX graph: ``x`` (N, inputs) -> ``y`` (N, outputs), in the data's own units.
 
-The operators are Sub, Div, Gemm, one activation a layer, Add for skip connections and Mul, which every runtime has.
+The operators are Sub, Div, Gemm, one activation a layer, Add for skip connections and Mul, which every runtime has; and
+Sigmoid, Softmax or Exp at the end where y are probabilities or rates.  The properties then name link and classes.
 Softplus is written out, since not every runtime has it in double precision.  onnx is the extra ``onnx`` and is imported
 when a graph is made.
 """
@@ -48,7 +49,7 @@ def onnx_model(model: Model, *, dtype: str = "float64") -> Any:
     graph = _Graph(dtype)
     x = graph.apply("Sub", "x", graph.constant("x_mean", model.x_scaler.mean))
     x = graph.apply("Div", x, graph.constant("x_scale", model.x_scaler.scale))
-    for k, (layer, u) in enumerate(zip(model.network.layers, model.controls, strict=True)):
+    for k, (layer, u) in enumerate(zip(model.network.layers, model.layer_controls, strict=True)):
         if not isinstance(layer, Dense):
             raise ValueError(f"stage {k} is a CasADi function, which ONNX cannot hold: export to CasADi or C instead")
         weight, bias = layer.weights(u)
@@ -56,7 +57,10 @@ def onnx_model(model: Model, *, dtype: str = "float64") -> Any:
         y = _ACTIVATIONS[layer.activation](graph, a)
         x = graph.apply("Add", x, y) if layer.residual else y
     x = graph.apply("Mul", x, graph.constant("y_scale", model.y_scaler.scale))
-    graph.apply("Add", x, graph.constant("y_mean", model.y_scaler.mean), output="y")
+    end = "y" if model.link == "identity" else None
+    x = graph.apply("Add", x, graph.constant("y_mean", model.y_scaler.mean), output=end)
+    if end is None:
+        graph.apply(_RESPONSES[model.link], x, output="y")
     return graph.finish(model, helper, checker)
 
 
@@ -117,6 +121,8 @@ class _Graph:
 def _properties(model: Model) -> dict[str, str]:
     """Names, and where it is known the training range of every input, as lists with all digits."""
     names = {"features": ", ".join(model.features), "targets": ", ".join(model.targets)}
+    if model.link != "identity":
+        names |= {"link": model.link, "classes": ", ".join(map(str, model.classes))}
     if model.x_range is None:
         return names
     low, high = (", ".join(map(repr, row)) for row in model.x_range.tolist())
@@ -129,6 +135,9 @@ def _softplus(graph: _Graph, a: str) -> str:
     small = graph.apply("Exp", graph.apply("Neg", graph.apply("Abs", a)))
     return graph.apply("Add", graph.apply("Relu", a), graph.apply("Log", graph.apply("Add", small, one)))
 
+
+# Softmax is along the last axis; runtimes subtract the largest logit, and branch at zero.
+_RESPONSES = {"logistic": "Sigmoid", "softmax": "Softmax", "log": "Exp"}
 
 _ACTIVATIONS: dict[str, Callable[[_Graph, str], str]] = {
     "tanh": lambda graph, a: graph.apply("Tanh", a),

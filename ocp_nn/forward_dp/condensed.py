@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from .subproblem import Arrays, Subproblem
 from .sweeps import Batch
+from .terms import Stack, residuals_of
 
 __all__ = ["Condensed", "Factor", "Form", "RightHandSide", "Solution"]
 
@@ -52,13 +53,13 @@ class Solution:
 class RightHandSide(NamedTuple):
     """What the sweeps add at every stage: the gaps c_k, the residuals r_j of the terms, and g_0."""
 
-    gaps: Arrays
-    residuals: Arrays
+    gaps: Stack
+    residuals: Stack
     initial_gap: Array | None = None
 
     @classmethod
     def of(cls, subproblem: Subproblem) -> RightHandSide:
-        return cls(subproblem.gaps, tuple(term.residual for term in subproblem.terms), subproblem.initial_gap)
+        return cls(subproblem.gaps, residuals_of(subproblem.terms), subproblem.initial_gap)
 
     def rows(self, samples: slice) -> RightHandSide:
         """Some of the samples (views)."""
@@ -173,6 +174,15 @@ class Condensed:
             more = factor.solve(first, second)
             solution = Solution(theta + more.theta, w + more.w)
         return solution
+
+    def minimiser(self, factor: Factor, refinements: int) -> Solution:
+        """The solution for the data of the subproblem itself; w is what is beyond the mean controls."""
+        sub = self.subproblem
+        return self.solve(factor, self.predicted_rows(sub.mean_controls, RightHandSide.of(sub)), refinements)
+
+    def response(self, factor: Factor, data: RightHandSide) -> Solution:
+        """The solution for other data, where nothing pulls at the controls."""
+        return self.solve(factor, self.predicted_rows(None, data), 0)
 
     def recover(self, solution: Solution, du: Arrays, data: RightHandSide) -> tuple[Arrays, Arrays]:
         """(dx, multipliers) of the whole step from the solution of (*), its du and the right-hand side."""

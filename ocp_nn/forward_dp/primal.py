@@ -23,7 +23,7 @@ from scipy.linalg import blas, lapack
 from .condensed import Condensed, Solution
 from .subproblem import Subproblem
 
-__all__ = ["PrimalFactor", "PrimalForm"]
+__all__ = ["PrimalFactor", "PrimalForm", "stack_on_triangle"]
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class PrimalForm:
 
     def _accumulate(self, rows: Array) -> None:
         if self._orthogonal:
-            self.gram = _stack_on_triangle(self.gram, rows)
+            self.gram = stack_on_triangle(self.gram, rows)
         else:
             self.gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=self.gram, overwrite_c=1)
 
@@ -55,7 +55,7 @@ class PrimalForm:
         """
         if self._orthogonal:
             decay = np.sqrt(subproblem.ridge_vector) * np.eye(len(self.gram))
-            return PrimalFactor(self._condensed, _stack_on_triangle(self.gram, decay, triangular=True))
+            return PrimalFactor(self._condensed, stack_on_triangle(self.gram, decay, triangular=True))
         matrix = self.gram.copy(order="F")
         matrix[np.diag_indices_from(matrix)] += subproblem.ridge_vector
         triangle, info = lapack.dpotrf(matrix, lower=0, overwrite_a=1, clean=0)
@@ -88,7 +88,7 @@ class PrimalFactor:
 _QR_BLOCK = 32
 
 
-def _stack_on_triangle(triangle: Array, rows: Array, *, triangular: bool = False) -> Array:
+def stack_on_triangle(triangle: Array, rows: Array, *, triangular: bool = False) -> Array:
     """R of the QR factorisation of a triangle stacked on rows, which may be an upper triangle themselves."""
     block = min(_QR_BLOCK, len(triangle))
     factor, _, _, info = lapack.dtpqrt(len(rows) if triangular else 0, block, triangle, rows)

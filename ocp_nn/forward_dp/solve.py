@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base import checks
 from ..network.linear_stages import LinearStage
+from ..network.stacked_stages import StackedStages
 from .condensed import Condensed, Factor, Form, RightHandSide, Solution
 from .cost import Cost, chunk_size, factor_share, predict_cost
 from .covariance import CovarianceForm
 from .dual import DualForm
 from .information import InformationForm
+from .kalman import KalmanForm, KalmanSystem
 from .primal import PrimalForm
 from .subproblem import Step, Subproblem
+from .terms import Stack, StackedMultipliers, StackedTerms
 
 __all__ = ["FORMS", "Damped", "Prepared", "TooLargeError", "choose_form", "mean_curvature", "prepare", "solve"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
+Indices = NDArray[np.intp]
 
-FORMS = ("information", "covariance", "dual", "primal", "primal_qr")
+FORMS = ("information", "covariance", "dual", "primal", "primal_qr", "kalman", "kalman_qr")
 
 # Forms that "auto" may take; the other two are for teaching and as oracles.
 _FAST_FORMS = ("dual", "primal")
@@ -65,10 +70,10 @@ def choose_form(
     checks.check("max_memory", max_memory, checks.POSITIVE_OR_INFINITE)
     if form != "auto":
         return _check_form(subproblem, form, max_memory), "asked for"
-    costs = {name: predict_cost(subproblem, name) for name in _FAST_FORMS}
-    affordable = [name for name in _FAST_FORMS if costs[name].bytes <= max_memory]
+    costs = {name: predict_cost(subproblem, name) for name in _candidates(subproblem)}
+    affordable = [name for name in costs if costs[name].bytes <= max_memory]
     if not affordable:
-        needs = " and ".join(f"{name} {costs[name].bytes:.2e}" for name in _FAST_FORMS)
+        needs = " and ".join(f"{name} {costs[name].bytes:.2e}" for name in costs)
         raise TooLargeError(
             f"every form needs more than max_memory = {max_memory:.2e} bytes ({needs}): raise max_memory, "
             "narrow the network or use fewer samples"
@@ -77,8 +82,15 @@ def choose_form(
     return best, _reason(best, costs, affordable)
 
 
+def _candidates(subproblem: Subproblem) -> tuple[str, ...]:
+    """The forms that "auto" may take: the Kalman form where controls are shared over time."""
+    shared = len(subproblem.dynamics) + len(subproblem.terms) > len(subproblem.controls)
+    return (*_FAST_FORMS, "kalman") if shared else _FAST_FORMS
+
+
 def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
-    (other,) = (name for name in _FAST_FORMS if name != best)
+    others = [name for name in costs if name != best]
+    other = min([name for name in others if name in affordable] or others, key=lambda name: costs[name].seconds)
     if other not in affordable:
         return f"{best}: the {other} form would need {costs[other].bytes:.1e} bytes"
     return (
@@ -90,7 +102,7 @@ def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
 def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
     needed = predict_cost(subproblem, form).bytes
     if needed > max_memory:
-        bytes_of = {name: predict_cost(subproblem, name).bytes for name in _FAST_FORMS}
+        bytes_of = {name: predict_cost(subproblem, name).bytes for name in _candidates(subproblem)}
         smallest = min(bytes_of, key=lambda name: bytes_of[name])
         advice = f"use form={smallest!r} ({bytes_of[smallest]:.2e} bytes)"
         if bytes_of[smallest] > max_memory:
@@ -99,12 +111,17 @@ def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
     return form
 
 
-_MAKERS: dict[str, Callable[[Condensed], Form]] = {
+# The subproblem as a form works on it.
+System = Condensed | KalmanSystem
+
+_MAKERS: dict[str, Callable[[Any], Form]] = {
     "information": InformationForm,
     "covariance": CovarianceForm,
     "dual": DualForm,
     "primal": PrimalForm,
     "primal_qr": partial(PrimalForm, orthogonal=True),
+    "kalman": KalmanForm,
+    "kalman_qr": KalmanForm,
 }
 
 
@@ -119,7 +136,12 @@ def _naming_bad_stages(subproblem: Subproblem) -> Iterator[None]:
         raise
 
 
-def _halfway(first: Arrays, second: Arrays) -> Arrays:
+def _halfway(first: Stack, second: Stack) -> Any:
+    """first + second / 2, in the kind of the first."""
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return first + 0.5 * second
+    if isinstance(first, StackedMultipliers) and isinstance(second, StackedMultipliers):
+        return StackedMultipliers(first.costates + 0.5 * second.costates, first.theta + 0.5 * second.theta)
     return tuple(a + 0.5 * b for a, b in zip(first, second, strict=True))
 
 
@@ -132,7 +154,7 @@ class Prepared:
     subproblem : Subproblem
     form, reason : str
         As :func:`choose_form` gives them.
-    condensed : Condensed
+    condensed : Condensed or KalmanSystem
         The subproblem with its states eliminated.
     matrix : Form
         What its matrix has that does not depend on the damping.
@@ -141,7 +163,7 @@ class Prepared:
     subproblem: Subproblem
     form: str
     reason: str
-    condensed: Condensed
+    condensed: System
     matrix: Form
 
     def damped(self, damping: float | None = None) -> Damped:
@@ -173,12 +195,12 @@ class Damped:
 
     Attributes
     ----------
-    condensed : Condensed
+    condensed : Condensed or KalmanSystem
     factor : Factor
     form, reason : str
     """
 
-    condensed: Condensed
+    condensed: System
     factor: Factor
     form: str
     reason: str
@@ -201,7 +223,7 @@ class Damped:
         condensed, sub = self.condensed, self.condensed.subproblem
         data = RightHandSide.of(sub)
         with _naming_bad_stages(sub):
-            solution = self._solve(condensed.predicted_rows(sub.mean_controls, data), refinements)
+            solution = _checked(condensed.minimiser(self.factor, refinements))
             pairs = zip(sub.mean_controls, condensed.split(solution.w), strict=True)
             du = tuple(ubar + wk for ubar, wk in pairs)
             dx, multipliers = condensed.recover(solution, du, data)
@@ -230,11 +252,11 @@ class Damped:
         condensed, sub = self.condensed, self.condensed.subproblem
         with np.errstate(invalid="ignore", over="ignore"):
             bends = _bends(sub, step)
-            bend = self._solve(condensed.predicted_rows(None, bends), 0)
+            bend = _checked(condensed.response(self.factor, bends))
         if np.linalg.norm(bend.w) > largest * np.sqrt(sum(float(du @ du) for du in step.controls)):
             return step
         a_u = condensed.split(bend.w)
-        if all(np.isinf(beta) for beta in (*sub.penalty, sub.initial_weight)):
+        if np.isinf(sub.initial_weight) and np.isinf(sub.penalty).all():
             return replace(step, controls=_halfway(step.controls, a_u))
         a_x, a_eta = condensed.recover(bend, a_u, bends)
         return replace(
@@ -248,22 +270,33 @@ class Damped:
         """(rho + mu + J' Sigma^-1 J)^-1 vector, (P,) -> (P,)."""
         return self.factor.precondition(vector)
 
-    def _solve(self, rhat: Array, refinements: int) -> Solution:
-        solution = self.condensed.solve(self.factor, rhat, refinements)
-        if not (np.isfinite(solution.theta).all() and np.isfinite(solution.w).all()):
-            raise np.linalg.LinAlgError("the step overflows: raise the damping or scale the problem")
-        return solution
+
+def _checked(solution: Solution) -> Solution:
+    if not (np.isfinite(solution.theta).all() and np.isfinite(solution.w).all()):
+        raise np.linalg.LinAlgError("the step overflows: raise the damping or scale the problem")
+    return solution
 
 
 def _bends(sub: Subproblem, step: Step) -> RightHandSide:
     """f'' and h'' along a step, at every stage and of every term."""
+    if isinstance(sub.dynamics, StackedStages) and isinstance(sub.terms, StackedTerms):
+        states = np.asarray(step.states)
+        gaps = _bent(sub.dynamics, states[:-1], sub.blocks, step.controls)
+        terms = sub.terms
+        return RightHandSide(gaps, _bent(terms.outputs, states[terms.stages], terms.blocks, step.controls))
 
     def along(stage: LinearStage, k: int, block: int) -> Array:
         is_known = k == 0 and sub.initial_gap is None and sub.initial_variance == 0
         return stage.second_derivative(None if is_known else step.states[k], step.controls[block])
 
-    gaps = tuple(along(stage, k, block) for k, (stage, block) in enumerate(zip(sub.dynamics, sub.blocks, strict=True)))
-    return RightHandSide(gaps, tuple(along(term.output, term.stage, term.block) for term in sub.terms))
+    each = tuple(along(stage, k, block) for k, (stage, block) in enumerate(zip(sub.dynamics, sub.blocks, strict=True)))
+    return RightHandSide(each, tuple(along(term.output, term.stage, term.block) for term in sub.terms))
+
+
+def _bent(stages: StackedStages, dx: Array, blocks: Sequence[int] | Indices, controls: Arrays) -> Array:
+    used = np.unique(blocks)
+    one = len(used) == 1
+    return stages.second_derivative(dx, controls[used[0]] if one else np.stack([controls[b] for b in blocks]))
 
 
 def mean_curvature(subproblem: Subproblem) -> float:
@@ -274,15 +307,22 @@ def mean_curvature(subproblem: Subproblem) -> float:
     numpy.linalg.LinAlgError
         If the slack drowns the outputs' own noise in floating point.
     """
-    condensed = Condensed(subproblem, chunk=chunk_size(subproblem))
-    return condensed.squared_size() / subproblem.num_controls
+    form = "primal" if len(_candidates(subproblem)) == len(_FAST_FORMS) else choose_form(subproblem)[0]
+    return _system(subproblem, "primal" if form == "dual" else form).squared_size() / subproblem.num_controls
+
+
+def _system(subproblem: Subproblem, form: str) -> System:
+    """What a form works on; in Kalman form that is the filter."""
+    if form.startswith("kalman"):
+        return KalmanSystem(subproblem, orthogonal=form == "kalman_qr")
+    return Condensed(subproblem, chunk=chunk_size(subproblem) if form.startswith("primal") else None)
 
 
 def prepare(subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY) -> Prepared:
     """Choose a form and compute what does not depend on the damping (errors as :func:`choose_form`)."""
     chosen, reason = choose_form(subproblem, form, max_memory=max_memory)
-    condensed = Condensed(subproblem, chunk=chunk_size(subproblem) if chosen.startswith("primal") else None)
     with _naming_bad_stages(subproblem):
+        condensed = _system(subproblem, chosen)
         return Prepared(subproblem, chosen, reason, condensed, _MAKERS[chosen](condensed))
 
 

@@ -24,11 +24,14 @@ from numpy.typing import NDArray
 from ..base import checks
 from ..base.display import brief
 from ..network.linear_stages import LinearStage
+from ..network.stacked_stages import StackedStages
+from .terms import LinearTerm, Stack, StackedTerms, num_rows, stages_of, use_of_blocks
 
 __all__ = ["LinearTerm", "NonFiniteError", "Step", "Subproblem"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
+Indices = NDArray[np.intp]
 
 
 class NonFiniteError(np.linalg.LinAlgError, ValueError):
@@ -44,50 +47,23 @@ _DECAYS = checks.either(
 _OF_DAMPING = ("ridges", "ridge_vector", "mean_controls")
 
 
-@dataclass(frozen=True, eq=False)
-class LinearTerm:
-    """The rows C dx_s + D du_d + r of a term.
-
-    Attributes
-    ----------
-    stage : int
-        s, the state it looks at.
-    output : LinearStage
-        C and D.
-    residual : array (N, m)
-        r.
-    block : int
-        d, the control block it looks at.
-    """
-
-    stage: int
-    output: LinearStage
-    residual: Array
-    block: int
-
-    __repr__ = brief
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "residual", checks.real_array("residual", self.residual))
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subproblem:
     """Data of the least-squares subproblem.
 
     Attributes
     ----------
-    dynamics : tuple of K - 1 LinearStage
+    dynamics : tuple of K - 1 LinearStage, or StackedStages
         A_k and B_k.
-    terms : tuple of LinearTerm
+    terms : tuple of LinearTerm, or StackedTerms
         In the order of their stages, the last of them at stage K - 1.
     controls : tuple of arrays
         u_b, one a block, where the weight decay pulls from.
-    blocks : tuple of K - 1 int
+    blocks : sequence of K - 1 int
         c(k), the control block of every stage of the dynamics.
-    gaps : tuple of K - 1 arrays
+    gaps : tuple of K - 1 arrays, or one array (K - 1, N, n)
         c_k, (N, n_{k+1}); d_k + lambda_{k+1}/beta_k in the augmented Lagrangian.
-    penalty : tuple of K - 1 floats
+    penalty : sequence of K - 1 floats
         beta_k in (0, inf].
     weight_decay : float or sequence of floats
         rho, one for all blocks or one a block.
@@ -105,12 +81,12 @@ class Subproblem:
         data (the stage is named).
     """
 
-    dynamics: tuple[LinearStage, ...]
-    terms: tuple[LinearTerm, ...]
+    dynamics: Sequence[LinearStage]
+    terms: Sequence[LinearTerm]
     controls: Arrays
-    blocks: tuple[int, ...]
-    gaps: Arrays
-    penalty: tuple[float, ...]
+    blocks: Sequence[int] | Indices
+    gaps: Stack
+    penalty: Sequence[float] | Array
     weight_decay: float | Sequence[float]
     damping: float
     initial_gap: Array | None = None
@@ -152,17 +128,19 @@ class Subproblem:
                 f"{inner} stages of dynamics need {inner} gaps, penalties and blocks, received {len(self.gaps)}, "
                 f"{len(self.penalty)} and {len(self.blocks)}"
             )
-        if not all(checks.POSITIVE_OR_INFINITE.accepts(beta) for beta in (*self.penalty, self.initial_weight)):
-            received = (*self.penalty, self.initial_weight)
-            raise ValueError(f"penalties and the initial weight must lie in (0, inf], received {received}")
+        self._check_penalty()
         checks.check("weight_decay", self.weight_decay, _DECAYS)
         checks.check("damping", self.damping, checks.NON_NEGATIVE)
         self._check_ridges()
         self._check_terms()
         for name in ("controls", "gaps"):
-            real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(getattr(self, name))])
+            given = getattr(self, name)
+            if name == "gaps" and isinstance(given, np.ndarray):
+                real: Stack = checks.real_array(name, given)
+            else:
+                real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(given)])
             object.__setattr__(self, name, real)
-        for k, (stage, gap, block) in enumerate(self._rows()):
+        for k, (stage, gap, block) in self._distinct_rows():
             expected = (stage.num_samples, stage.num_outputs)
             if gap.shape != expected:
                 raise ValueError(f"stage {k}: expected a gap of shape {expected}, received {gap.shape}")
@@ -172,9 +150,19 @@ class Subproblem:
                     f"shapes {[u.shape for u in self.controls]}"
                 )
 
-        unused = set(range(len(self.controls))).difference(self.blocks, [term.block for term in self.terms])
+        unused = set(range(len(self.controls))).difference(self.blocks, use_of_blocks(self.terms).tolist())
         if unused:
             raise ValueError(f"control blocks {sorted(unused)} act nowhere: every block needs a stage or a term")
+
+    def _check_penalty(self) -> None:
+        if isinstance(self.penalty, np.ndarray):
+            penalty = checks.real_array("penalty", self.penalty)
+            worst = penalty[np.argmin(penalty > 0)] if len(penalty) else np.inf
+            received: tuple[object, ...] = (worst, self.initial_weight)
+        else:
+            received = (*self.penalty, self.initial_weight)
+        if not all(map(checks.POSITIVE_OR_INFINITE.accepts, received)):
+            raise ValueError(f"penalties and the initial weight must lie in (0, inf], received {received}")
 
     def _check_ridges(self) -> None:
         if not (self.ridge > 0 and max(self.ridges) < np.inf):
@@ -183,13 +171,13 @@ class Subproblem:
             )
 
     def _check_terms(self) -> None:
-        stages = [term.stage for term in self.terms]
-        if not stages or stages != sorted(stages) or stages[0] < 0 or stages[-1] != len(self.dynamics):
+        stages = stages_of(self.terms)
+        if not len(stages) or (np.diff(stages) < 0).any() or stages[0] < 0 or stages[-1] != len(self.dynamics):
             raise ValueError(
                 f"expected terms in the order of their stages, the last at stage {len(self.dynamics)}, "
-                f"received stages {stages}"
+                f"received stages {checks.shown(stages) if len(stages) > 100 else stages.tolist()}"
             )
-        widths = {term.output.num_samples for term in self.terms} | {s.num_samples for s in self.dynamics}
+        widths = {stage.num_samples for _, (stage, _, _) in self._distinct_rows()}
         if len(widths) > 1:
             raise ValueError(f"all stages and terms need as many samples as each other, received {sorted(widths)}")
 
@@ -199,6 +187,21 @@ class Subproblem:
         for term in self.terms:
             yield term.output, term.residual, term.block
 
+    def _distinct_rows(self) -> Iterator[tuple[int, tuple[LinearStage, Array, int]]]:
+        """As :meth:`_rows`, numbered; of stacked stages the first with every block, for the others are like it."""
+        inner = len(self.dynamics)
+        if isinstance(self.dynamics, StackedStages) and isinstance(self.gaps, np.ndarray):
+            for k in np.unique(self.blocks, return_index=True)[1].tolist():
+                yield k, (self.dynamics[k], self.gaps[k], int(self.blocks[k]))
+        else:
+            yield from enumerate(zip(self.dynamics, self.gaps, self.blocks, strict=True))
+        chosen: Sequence[int] = range(len(self.terms))
+        if isinstance(self.terms, StackedTerms):
+            chosen = np.unique(self.terms.blocks, return_index=True)[1].tolist()
+        for j in chosen:
+            term = self.terms[j]
+            yield inner + j, (term.output, term.residual, term.block)
+
     @cached_property
     def stages(self) -> tuple[LinearStage, ...]:
         """The dynamics and then the terms."""
@@ -207,16 +210,18 @@ class Subproblem:
     @property
     def residual(self) -> Array:
         """r of all terms side by side, (N, M)."""
+        if isinstance(self.terms, StackedTerms):
+            return self.terms.residual.transpose(1, 0, 2).reshape(self.num_samples, -1)
         return np.concatenate([term.residual for term in self.terms], axis=1)
 
     @property
     def num_samples(self) -> int:
-        return len(self.terms[0].residual)
+        return self.terms.outputs.num_samples if isinstance(self.terms, StackedTerms) else len(self.terms[0].residual)
 
     @cached_property
     def num_rows(self) -> int:
         """M: rows a sample, all terms together."""
-        return sum(term.output.num_outputs for term in self.terms)
+        return num_rows(self.terms)
 
     @cached_property
     def num_inputs(self) -> int:
@@ -349,9 +354,9 @@ class Step:
     ----------
     controls : tuple of arrays
         du_b, one a block.
-    states : tuple of K arrays
+    states : tuple of K arrays, or one array (K, N, n) for stacked stages
         dx_0..dx_{K-1}; dx_0 is zero where x_0 is known.
-    multipliers : tuple of K arrays
+    multipliers : tuple of K arrays, or StackedMultipliers
         eta_1..eta_{K-1}, (N, n_k), the new estimates eta_{k+1} = beta_k (A_k dx_k + B_k du - dx_{k+1} + c_k) of
         lambda_{k+1}; and last the predicted rows theta of all terms side by side, (N, M).
     form : str
@@ -361,8 +366,8 @@ class Step:
     """
 
     controls: Arrays
-    states: Arrays
-    multipliers: Arrays
+    states: Stack
+    multipliers: Sequence[Array]
     form: str
     reason: str
 

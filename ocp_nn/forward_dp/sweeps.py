@@ -34,7 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network.linear_stages import LinearStage
-from .subproblem import LinearTerm, Subproblem
+from .subproblem import Subproblem
+from .terms import LinearTerm, Stack
 
 __all__ = ["Batch"]
 
@@ -83,12 +84,12 @@ class Batch:
     @classmethod
     def of(cls, subproblem: Subproblem) -> Batch:
         """All samples of a subproblem."""
-        terms: tuple[LinearTerm, ...] = subproblem.terms
+        terms: tuple[LinearTerm, ...] = tuple(subproblem.terms)
         return cls(
-            dynamics=subproblem.dynamics,
+            dynamics=tuple(subproblem.dynamics),
             outputs=tuple(term.output for term in terms),
             output_stages=tuple(term.stage for term in terms),
-            blocks=subproblem.blocks,
+            blocks=tuple(subproblem.blocks),
             output_blocks=tuple(term.block for term in terms),
             num_blocks=len(subproblem.controls),
             slack_variance=subproblem.slack_variance,
@@ -156,8 +157,8 @@ class Batch:
     def predict(
         self,
         mean_controls: Sequence[Array] | None,
-        gaps: Sequence[Array],
-        residuals: Sequence[Array],
+        gaps: Stack,
+        residuals: Stack,
         initial_gap: Array | None = None,
     ) -> Array:
         """rhat, (N, M): the mean recursion with the controls ubar (None: zero), gaps c_k, residuals r_j and g_0."""
@@ -181,7 +182,7 @@ class Batch:
         return _side_by_side(rows)
 
     def recover(
-        self, du: Sequence[Array], etas: Sequence[Array], gaps: Sequence[Array], initial_gap: Array | None = None
+        self, du: Sequence[Array], etas: Sequence[Array], gaps: Stack, initial_gap: Array | None = None
     ) -> Arrays:
         """dx_0..dx_{K-1} from du, the costates of :meth:`back_propagate`, the gaps and g_0."""
         first = initial_gap

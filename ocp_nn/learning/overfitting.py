@@ -22,7 +22,7 @@ from ..forward_dp.sweeps import Batch
 from ..problem.blas import limited_blas
 from ..problem.training import TrainingProblem
 
-__all__ = ["OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
+__all__ = ["WORSE", "OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
 
 Array = NDArray[np.float64]
 
@@ -62,25 +62,38 @@ def interpolation_note(problem: TrainingProblem, controls: Sequence[Array]) -> s
     )
 
 
-def held_out_note(network: float, linear: float, constant: float) -> str:
-    """A sentence where a network's held-out RMSE is worse than that of a simpler model, else an empty string.
+def held_out_note(
+    network: float,
+    linear: float,
+    constant: float,
+    *,
+    measure: str = "RMSE",
+    names: tuple[str, str] = ("linear regression", "the mean of the training targets"),
+    worse: float = WORSE,
+) -> str:
+    """A sentence where a network's held-out error is worse than that of a simpler model, else an empty string.
 
     Parameters
     ----------
     network, linear, constant : float
-        Held-out RMSE of the network, of linear regression and of the mean of the training targets.
+        Held-out error of the network, of the linear model and of the best constant.
+    measure : str
+        What kind of error.
+    names : tuple of str
+        Of the linear model and of the constant.
+    worse : float
+        The network counts as worse than the linear model where its error is larger by this factor.
     """
+    line, mean = names
     if not np.isfinite(network):
         return "The test error is not finite: the network cannot be used outside its training part."
     if network >= constant:
         return (
-            f"On the test part the network is no better than the mean of the training targets (RMSE {network:.4g} "
-            f"against {constant:.4g}; linear regression has {linear:.4g})."
+            f"On the test part the network is no better than {mean} ({measure} {network:.4g} "
+            f"against {constant:.4g}; {line} has {linear:.4g})."
         )
-    if network > WORSE * linear:
-        return (
-            f"On the test part the network is worse than linear regression (RMSE {network:.4g} against {linear:.4g})."
-        )
+    if network > worse * linear:
+        return f"On the test part the network is worse than {line} ({measure} {network:.4g} against {linear:.4g})."
     return ""
 
 

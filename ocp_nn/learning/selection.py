@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..network.network import Network
+from ..problem.losses import Loss, Squared
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import OPTIONS, Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -105,6 +106,7 @@ def choose_weight_decay(
     seed: int = 0,
     repeats: int = REPEATS,
     options: Options | None = None,
+    loss: str | Loss = "squared",
 ) -> Selection:
     """The weight decay that generalises, chosen on held-out training samples.
 
@@ -120,6 +122,8 @@ def choose_weight_decay(
         How many random parts are held out, each once.
     options : Options, optional
         Of the short solves.
+    loss : str or Loss
+        As :class:`.TrainingProblem` takes it.
 
     Raises
     ------
@@ -131,14 +135,15 @@ def choose_weight_decay(
     checks.check("candidates", candidates, _CANDIDATES)
     checks.check_all({"repeats": checks.integer(1), "seed": checks.SEED}, {"repeats": repeats, "seed": seed})
     checks.check("options", options, OPTIONS)
-    problem = TrainingProblem(network, x, y)  # checks shapes and values
+    problem = TrainingProblem(network, x, y, loss=loss)  # checks shapes and values
     splits = [_held_out_split(problem.num_samples, seed + repeat) for repeat in range(repeats)]
     if options is None:
         options = Options(seed=seed, tolerance=LOOSE_TOLERANCE, max_outer=LOOSE_OUTER, max_restarts=0)
     tried: dict[float, float] = {}
     for rho in sorted(candidates, reverse=True):
         parts = [_squared_errors(problem, split.train, split.test, rho, options) for split in splits]
-        tried[rho] = float(np.sqrt(np.mean(np.concatenate(parts))))
+        mean = float(np.mean(np.concatenate(parts)))
+        tried[rho] = float(np.sqrt(mean)) if isinstance(problem.loss, Squared) else mean
         if _is_rising(list(tried.values())):
             break
     return Selection(
@@ -161,9 +166,13 @@ def _held_out_split(num_samples: int, seed: int) -> Split:
 
 
 def _squared_errors(problem: TrainingProblem, train: Any, held_out: Any, rho: float, options: Options) -> Array:
-    part = TrainingProblem(problem.network, problem.x[train], problem.y[train], rho)
+    part = TrainingProblem(problem.network, problem.x[train], problem.y[train], rho, loss=problem.loss)
     controls = solve(part, options=options).trajectory.controls
-    return (problem.network.predict(controls, problem.x[held_out]) - problem.y[held_out]) ** 2
+    output = problem.network.predict(controls, problem.x[held_out])
+    if isinstance(problem.loss, Squared):
+        return (output - problem.y[held_out]) ** 2
+    with np.errstate(over="ignore", invalid="ignore"):  # of rates
+        return problem.loss.values(output, problem.y[held_out])
 
 
 def _is_rising(errors: list[float]) -> bool:

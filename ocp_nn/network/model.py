@@ -2,7 +2,8 @@
 
     y = y_mean + y_scale * network((x - x_mean) / x_scale)
 
-entry by entry, x and y being in the data's own units.
+entry by entry, x and y being in the data's own units.  A classifier's or a count model's outputs are linear predictors,
+and what it predicts are probabilities or rates: y = inverse link(network(...)) (:mod:`.links`).
 
 A network says nothing about inputs unlike those it was trained on, and says it with the same confidence.  The model
 therefore knows the range of every feature in the training data, and :meth:`Model.predict` warns, once, about rows that
@@ -15,11 +16,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks, display
+from .links import Label, check_classes, link_named
 from .network import Network
 from .scaling import Scaler
 
@@ -51,12 +54,18 @@ class Model:
     x_range : array_like, shape (2, inputs), optional
         The lowest and the highest value of every input in the training data, in the data's own units.
     features, targets : sequence of str, optional
-        Names of the inputs and of the outputs.
+        Names of the inputs and of the outputs; without targets, outputs with classes have the names of these.
+    link : str
+        What the outputs mean: "identity"; "logistic", log odds of 1 in every output; "softmax", log probabilities of
+        the classes up to a constant; "log", logarithms of rates.
+    classes : sequence of str, int or float, optional
+        The classes in order: two for one logistic output (the second is that of 1), one for every softmax output.
 
     Raises
     ------
     ValueError
-        If controls, scalers, ranges or names do not fit the network.
+        If controls, scalers, ranges, names or classes do not fit the network, the link is unknown, or targets are
+        scaled although the link is another than the identity.
     """
 
     network: Network
@@ -66,6 +75,8 @@ class Model:
     x_range: Array | None
     features: tuple[str, ...]
     targets: tuple[str, ...]
+    link: str
+    classes: tuple[Label, ...]
 
     def __init__(
         self,
@@ -77,6 +88,8 @@ class Model:
         x_range: ArrayLike | None = None,
         features: Sequence[str] = (),
         targets: Sequence[str] = (),
+        link: str = "identity",
+        classes: Sequence[Label] = (),
     ) -> None:
         checks.check("network", network, checks.instance(Network, "an ocp_nn.Network"))
         put = object.__setattr__
@@ -86,14 +99,27 @@ class Model:
         put(self, "y_scaler", _checked_scaler("y_scaler", y_scaler, network.num_outputs))
         put(self, "x_range", _checked_range(x_range, network.num_inputs))
         put(self, "features", _checked_names("features", features, network.num_inputs, "x"))
+        put(self, "link", link_named(link).name)
+        put(self, "classes", check_classes(classes, link, network.num_outputs))
+        _check_unscaled(self.y_scaler, link)
+        if isinstance(targets, Sequence) and not targets:
+            targets = _names_of_outputs(self.classes, network.num_outputs)
         put(self, "targets", _checked_names("targets", targets, network.num_outputs, "y"))
 
     def __repr__(self) -> str:
         inputs, outputs = (display.names(names) for names in (self.features, self.targets))
-        return f"Model({self.network!r}, {inputs} -> {outputs})"
+        link = "" if self.link == "identity" else f", {self.link}"
+        return f"Model({self.network!r}, {inputs} -> {outputs}{link})"
+
+    @property
+    def layer_controls(self) -> tuple[Array, ...]:
+        """The control of every layer, those of a shared block repeated."""
+        return self.network.of_layers(self.controls)
 
     def predict(self, x: ArrayLike) -> Array:
         """Outputs for a batch in the data's own units: (N, inputs) -> (N, outputs).
+
+        Under a link these are probabilities or rates.  One logistic output is the probability of the second class.
 
         Warns
         -----
@@ -105,18 +131,50 @@ class Model:
         ValueError
             If x is not of shape (N, inputs), or not of finite real numbers, or the prediction is no finite number.
         """
-        x = checks.table("x", x, self.network.num_inputs)
-        predicted = self.outputs(x)
-        if not hasattr(self, "_has_warned") and (sentence := self.extrapolation(x)):
-            warnings.warn(sentence, ExtrapolationWarning, stacklevel=2)
-            object.__setattr__(self, "_has_warned", True)
+        predicted = self._respond(self._checked_outputs(x))
         _check_finite(predicted)
         return predicted
 
+    def classify(self, x: ArrayLike) -> NDArray[Any]:
+        """The most probable class of every sample: (N, inputs) -> labels (N,); the first of those that tie.
+
+        Warns
+        -----
+        ExtrapolationWarning
+            As :meth:`predict`.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`, and for a model without classes.
+        """
+        if not self.classes:
+            raise ValueError(f"classify needs a model with classes, received one without, of the link {self.link!r}")
+        raw = self._checked_outputs(x)
+        return np.array(self.classes)[raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0).astype(int)]
+
     def outputs(self, x: ArrayLike) -> Array:
         """:meth:`predict` without warning and check: where arithmetic overflows, what comes out is not finite."""
+        return self._respond(self.raw_outputs(x))
+
+    def raw_outputs(self, x: ArrayLike) -> Array:
+        """The linear predictor (log odds, log rates; without a link the outputs), (N, outputs); as :meth:`outputs`."""
         with np.errstate(over="ignore", invalid="ignore"):
             return self.y_scaler.inverse(self.network.predict(self.controls, self.x_scaler.transform(x)))
+
+    def _checked_outputs(self, x: ArrayLike) -> Array:
+        """The linear predictor, finite; the warning is for the caller of the caller."""
+        x = checks.table("x", x, self.network.num_inputs)
+        raw = self.raw_outputs(x)
+        if not hasattr(self, "_has_warned") and (sentence := self.extrapolation(x)):
+            warnings.warn(sentence, ExtrapolationWarning, stacklevel=3)
+            object.__setattr__(self, "_has_warned", True)
+        _check_finite(raw)
+        return raw
+
+    def _respond(self, raw: Array) -> Array:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return link_named(self.link).value(raw)
 
     def extrapolation(self, x: ArrayLike) -> str:
         """A sentence on the rows of x, (N, inputs), far outside the training data; empty where there are none."""
@@ -144,6 +202,19 @@ def _check_finite(predicted: Array) -> None:
             f"the prediction for sample {int(lost.argmax()) + 1} is no finite number: its inputs lie too far outside "
             "the training data, or the weights are not finite"
         )
+
+
+def _check_unscaled(y_scaler: Scaler, link: str) -> None:
+    if link != "identity" and not ((y_scaler.mean == 0).all() and (y_scaler.scale == 1).all()):
+        raise ValueError(
+            f"y_scaler must be the identity where the link is {link!r}, received mean {checks.shown(y_scaler.mean)} "
+            f"and scale {checks.shown(y_scaler.scale)}: probabilities and counts are not standardised"
+        )
+
+
+def _names_of_outputs(classes: Sequence[Label], outputs: int) -> tuple[str, ...]:
+    """A softmax output is that of its class, a logistic one that of the second."""
+    return tuple(map(str, classes[-outputs:]))
 
 
 def column_range(table: Array) -> Array:

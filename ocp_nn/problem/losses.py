@@ -53,6 +53,8 @@ class Loss(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def link(self) -> str: ...
 
     def check_targets(self, y: Array) -> None:
         """Raise ``ValueError`` for targets, (N, m), that this loss has no meaning for."""
@@ -83,7 +85,7 @@ class Loss(Protocol):
 class Squared:
     """phi = 1/2 ||z - y||^2."""
 
-    name = "squared"
+    name, link = "squared", "identity"
 
     def check_targets(self, y: Array) -> None:
         """Every real target will do."""
@@ -126,7 +128,7 @@ class Huber:
     """
 
     delta: float = 1.345
-    name = "huber"
+    name, link = "huber", "identity"
 
     def __post_init__(self) -> None:
         if not 0 < self.delta < np.inf:
@@ -162,7 +164,7 @@ class Huber:
 class Logistic:
     """phi = log(1 + exp(-(2y - 1) z)) for y in {0, 1}, every output by itself: -log of the probability of y."""
 
-    name = "logistic"
+    name, link = "logistic", "logistic"
 
     def check_targets(self, y: Array) -> None:
         if not np.isin(y, (0.0, 1.0)).all():
@@ -197,7 +199,7 @@ class Logistic:
 class Softmax:
     """phi = log sum_a exp(z_a) - <y, z> for y with one entry one and the others zero: cross-entropy with softmax."""
 
-    name = "softmax"
+    name, link = "softmax", "softmax"
 
     def check_targets(self, y: Array) -> None:
         if y.shape[1] < 2:
@@ -249,7 +251,7 @@ class Softmax:
 class Poisson:
     """phi = exp(z) - y - y (z - log y), counts y >= 0, every output by itself: half the deviance of the rate exp(z)."""
 
-    name = "poisson"
+    name, link = "poisson", "log"
 
     def check_targets(self, y: Array) -> None:
         if not (y >= 0).all():
@@ -299,6 +301,7 @@ class Custom:
     """
 
     function: ca.Function
+    link = "identity"
 
     def __post_init__(self) -> None:
         f = self.function

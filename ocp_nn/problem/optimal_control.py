@@ -24,16 +24,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
-from ..network.layers import Dense, Layer, init_layer
 from ..network.linear_stages import LinearStage, linearize_layer
+from ..network.model import Model
 from .shooting import SINGLE_SHOOTING, Shooting, pulled_back
-from .structure import Stage, Term, checked_structure
+from .structure import Stage, Structure, Term, checked_structure
 from .trajectory import TRAJECTORY, Adjoints, Trajectory
 
 __all__ = ["PROBLEM", "OptimalControlProblem"]
@@ -46,7 +45,7 @@ _DECAYS = checks.either(
 )
 
 
-class OptimalControlProblem:
+class OptimalControlProblem(Structure):
     """Dynamics, terms, and what is known of the initial state.
 
     Parameters
@@ -88,97 +87,11 @@ class OptimalControlProblem:
         lengths = checked_structure(dynamics, terms, x.shape[1], len(x))
         self._set(dynamics, terms, x, weight_decay, float(initial_weight), lengths)
 
-    def _set(
-        self,
-        dynamics: Sequence[Stage],
-        terms: Sequence[Term],
-        x: Array,
-        weight_decay: float | Sequence[float],
-        initial_weight: float,
-        lengths: tuple[int, ...],
-    ) -> None:
-        """Everything, once checked."""
-        self.dynamics, self.terms, self.x = tuple(dynamics), tuple(terms), x
-        self.block_lengths, self.initial_weight = lengths, initial_weight
-        if isinstance(weight_decay, Sequence | np.ndarray):
-            if len(weight_decay) != len(lengths):
-                raise ValueError(
-                    f"weight_decay must be one number or one for each of {len(lengths)} blocks, received "
-                    f"{len(weight_decay)}"
-                )
-            self.decays = tuple(map(float, weight_decay))
-        else:
-            self.decays = (float(weight_decay),) * len(lengths)
-
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.num_stages} stages, {self.num_samples} samples, {self.num_controls} controls "
             f"in {len(self.block_lengths)} blocks, {len(self.terms)} terms)"
         )
-
-    @property
-    def weight_decay(self) -> float | tuple[float, ...]:
-        """rho: one number where all blocks have the same."""
-        return self.decays[0] if len(set(self.decays)) == 1 else self.decays
-
-    @property
-    def num_samples(self) -> int:
-        return len(self.x)
-
-    @property
-    def num_stages(self) -> int:
-        """K: the states are x_0..x_{K-1}."""
-        return len(self.dynamics) + 1
-
-    @cached_property
-    def num_controls(self) -> int:
-        """P: numbers in all blocks."""
-        return sum(self.block_lengths)
-
-    @cached_property
-    def num_rows(self) -> int:
-        """M: outputs of all terms, a sample."""
-        return sum(term.layer.num_outputs for term in self.terms)
-
-    @cached_property
-    def widths(self) -> tuple[int, ...]:
-        """Widths of x_0..x_{K-1}."""
-        return (self.x.shape[1], *(stage.layer.num_outputs for stage in self.dynamics))
-
-    @property
-    def has_free_start(self) -> bool:
-        """Whether x_0 is a variable."""
-        return bool(np.isfinite(self.initial_weight))
-
-    @cached_property
-    def blocks(self) -> tuple[int, ...]:
-        """c(k) of every stage."""
-        return tuple(stage.block for stage in self.dynamics)
-
-    @cached_property
-    def rows(self) -> tuple[Stage | Term, ...]:
-        """The stages and then the terms."""
-        return (*self.dynamics, *self.terms)
-
-    @cached_property
-    def row_blocks(self) -> tuple[int, ...]:
-        """The control block of every row: of the stages, then of the terms."""
-        return tuple(row.block for row in self.rows)
-
-    @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        """The layer of every row: of the stages, then of the terms."""
-        return tuple(row.layer for row in self.rows)
-
-    @cached_property
-    def terms_at(self) -> tuple[tuple[int, ...], ...]:
-        """For every stage, which terms look at it."""
-        return tuple(tuple(j for j, t in enumerate(self.terms) if t.stage == k) for k in range(self.num_stages))
-
-    @cached_property
-    def has_kinks(self) -> bool:
-        """Whether a layer is piecewise linear (ReLU)."""
-        return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in self.layers)
 
     @property
     def is_squares(self) -> bool:
@@ -199,51 +112,6 @@ class OptimalControlProblem:
     def multiplier_scale(self) -> float:
         """The size of a large gradient in an output: max(1, max|y|) times the largest weight."""
         return max(term.data.gradient_scale() for term in self.terms)
-
-    def is_same_as(self, other: OptimalControlProblem) -> bool:
-        """Whether the other problem has this very structure, these data, weights, losses and weight decays."""
-        pairs = zip(self.rows, other.rows, strict=False)
-        return (
-            (len(self.dynamics), len(self.terms)) == (len(other.dynamics), len(other.terms))
-            and (self.decays, self.initial_weight) == (other.decays, other.initial_weight)
-            and np.array_equal(self.x, other.x)
-            and all(_is_same(mine, theirs) for mine, theirs in pairs)
-        )
-
-    def init_controls(self, seed: int = 0) -> Arrays:
-        """Standard weights, one vector a block: W ~ N(0, 1) / sqrt(n_in), b = 0; 0.1 N(0, 1) for a symbolic stage."""
-        checks.check("seed", seed, checks.SEED)
-        rng = np.random.default_rng(seed)
-        return tuple(init_layer(layer, rng) for layer in self.block_layers)
-
-    @cached_property
-    def block_layers(self) -> tuple[Layer, ...]:
-        """The first layer that uses each block."""
-        return tuple(self.layers[self.row_blocks.index(block)] for block in range(len(self.block_lengths)))
-
-    def check_controls(self, controls: Sequence[Array]) -> Arrays:
-        """The controls as float vectors, one a block.
-
-        Raises
-        ------
-        ValueError
-            If their number or a length is not the problem's, or they are not of real numbers.
-        """
-        checks.check("controls", controls, checks.ARRAYS)
-        vectors = tuple([np.ascontiguousarray(checks.real_array(f"controls[{k}]", u)) for k, u in enumerate(controls)])
-        expected, received = [(length,) for length in self.block_lengths], [u.shape for u in vectors]
-        if received != expected:
-            raise ValueError(f"expected one control vector a block with shapes {expected}, received {received}")
-        return vectors
-
-    def split(self, flat: Array) -> Arrays:
-        """A vector of all controls, cut into one vector a block (views)."""
-        return tuple([flat[cut] for cut in self._cuts])
-
-    @cached_property
-    def _cuts(self) -> tuple[slice, ...]:
-        ends = np.cumsum([0, *self.block_lengths]).tolist()
-        return tuple(slice(start, end) for start, end in pairwise(ends))
 
     def rollout(
         self, controls: Sequence[Array], multipliers: Arrays | None = None, *, initial: Array | None = None
@@ -397,6 +265,10 @@ class OptimalControlProblem:
         costates = self.costates(shooting, stages, gradients, given)
         return pulled_back(stages, costates, self.terms_at, 0), *costates[: len(self.dynamics)]
 
+    def trained_model(self, controls: Sequence[Array]) -> Model | None:
+        """What predicts with these controls: of training problems only."""
+        return None
+
     def lift(self, controls: Sequence[Array], *, initial: Array | None = None) -> Trajectory:
         """The rollout with the back-propagated adjoints as its multipliers."""
         trajectory = self.rollout(controls, initial=initial)
@@ -410,20 +282,6 @@ class OptimalControlProblem:
         for name, arrays in (("states", trajectory.states), ("multipliers", trajectory.multipliers)):
             if arrays is not None and [np.shape(a) for a in arrays] != expected:
                 raise ValueError(f"expected {name} of shapes {expected}, received {[np.shape(a) for a in arrays]}")
-
-
-def _is_same(mine: Stage | Term, theirs: Stage | Term) -> bool:
-    if mine.block != theirs.block or _described(mine.layer) != _described(theirs.layer):
-        return False
-    if not np.array_equal(getattr(mine.layer, "v", 0.0), getattr(theirs.layer, "v", 0.0)):
-        return False
-    if isinstance(mine, Term) and isinstance(theirs, Term):
-        return mine.stage == theirs.stage and mine.data.is_same_as(theirs.data)
-    return type(mine) is type(theirs)
-
-
-def _described(layer: Layer) -> dict[str, object]:
-    return {name: value for name, value in layer.describe().items() if name != "v"}
 
 
 PROBLEM = checks.instance(OptimalControlProblem, "an ocp_nn.TrainingProblem or an ocp_nn.OptimalControlProblem")

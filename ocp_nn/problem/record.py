@@ -17,6 +17,7 @@ class Status(Enum):
     TIME_LIMIT = "time limit"
     PENALTY_LIMIT = "penalty limit"
     STALLED = "stalled"
+    SETTLED = "settled"
     NON_FINITE = "non-finite"
     INFEASIBLE = "infeasible stationary point"
     STOPPED_EARLY = "stopped early"
@@ -54,6 +55,11 @@ _SENTENCES: dict[Status, tuple[str, str]] = {
     Status.STALLED: (
         "No step reduces the objective any further in floating point.",
         "Loosen tolerance, raise weight_decay, or scale the data.",
+    ),
+    Status.SETTLED: (
+        "The defects are closed and the objective has stopped falling, but its gradient is not within the tolerance: "
+        "over a long horizon it is that of a very narrow valley.",
+        "Loosen tolerance, or use more weight decay or shorter records.",
     ),
     Status.NON_FINITE: (
         "The starting point gives values that are not finite.",

@@ -15,6 +15,7 @@ the SHA-256 of that text.  Its keys:
 * ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
   "function"}, the latter being ``casadi.Function.serialize()``; ``sizes``: the widths of x_0..x_K
 * ``features``, ``targets``: names; ``activation``: of the first layer, "" where that is symbolic
+* ``link``, ``classes``: of the model, a text and a list of texts or numbers; "identity" and none in files without
 * ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts and,
   not in the first files of this format, notes
 * ``options``: those of :class:`ocp_nn.Options`, or null
@@ -164,6 +165,8 @@ def _packed(result: Savable, state: bool) -> Content:
         "activation": getattr(model.network.layers[0], "activation", ""),
         "features": list(model.features),
         "targets": list(model.targets),
+        "link": model.link,
+        "classes": list(model.classes),
         "result": {"status": result.status.value} | {name: getattr(result, name) for name in RESULT},
         "options": None if result.options is None else asdict(result.options),
         "problem": None,

@@ -10,19 +10,22 @@ layer, and its last layer is the one term; a network over time has one block, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
 
 import casadi as ca
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
-from ..network.layers import Dense, Driven, Layer, Symbolic
+from ..network.layers import Dense, Driven, Layer, Symbolic, init_layer
 from .data_term import DataTerm
 from .losses import Loss
 
-__all__ = ["Stage", "Term", "checked_structure"]
+__all__ = ["Stage", "Structure", "Term", "checked_structure"]
 
 Array = NDArray[np.float64]
+Arrays = tuple[Array, ...]
 
 _LAYER = checks.instance((Dense, Symbolic, Driven, ca.Function), "a layer or a casadi.Function f(x, u) or f(x, u, v)")
 
@@ -126,6 +129,175 @@ def _layer(layer: Layer | ca.Function, exogenous: ArrayLike | None) -> Layer:
         has = f"an exogenous input of {takes} numbers" if takes else "no exogenous input"
         raise ValueError(f"the stage has {has}, but exogenous is {'missing' if exogenous is None else 'given'}")
     return Driven(layer, np.asarray(exogenous, dtype=float))
+
+
+class Structure:
+    """The stages, terms and control blocks of a problem, its initial state, and its weights.
+
+    Attributes
+    ----------
+    dynamics : tuple of K - 1 Stage
+    terms : tuple of Term
+    x : array (N, n_0)
+        x_0 where it is known, else its prior mean xbar.
+    initial_weight : float
+        alpha.
+    decays : tuple of floats
+        rho_b.
+    block_lengths : tuple of int
+    """
+
+    dynamics: tuple[Stage, ...]
+    terms: tuple[Term, ...]
+    x: Array
+    initial_weight: float
+    decays: tuple[float, ...]
+    block_lengths: tuple[int, ...]
+
+    def _set(
+        self,
+        dynamics: Sequence[Stage],
+        terms: Sequence[Term],
+        x: Array,
+        weight_decay: float | Sequence[float],
+        initial_weight: float,
+        lengths: tuple[int, ...],
+    ) -> None:
+        """Everything, once checked."""
+        self.dynamics, self.terms, self.x = tuple(dynamics), tuple(terms), x
+        self.block_lengths, self.initial_weight = lengths, initial_weight
+        if isinstance(weight_decay, Sequence | np.ndarray):
+            if len(weight_decay) != len(lengths):
+                raise ValueError(
+                    f"weight_decay must be one number or one for each of {len(lengths)} blocks, received "
+                    f"{len(weight_decay)}"
+                )
+            self.decays = tuple(map(float, weight_decay))
+        else:
+            self.decays = (float(weight_decay),) * len(lengths)
+
+    @property
+    def weight_decay(self) -> float | tuple[float, ...]:
+        """rho: one number where all blocks have the same."""
+        return self.decays[0] if len(set(self.decays)) == 1 else self.decays
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.x)
+
+    @property
+    def num_stages(self) -> int:
+        """K: the states are x_0..x_{K-1}."""
+        return len(self.dynamics) + 1
+
+    @cached_property
+    def num_controls(self) -> int:
+        """P: numbers in all blocks."""
+        return sum(self.block_lengths)
+
+    @cached_property
+    def num_rows(self) -> int:
+        """M: outputs of all terms, a sample."""
+        return sum(term.layer.num_outputs for term in self.terms)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of x_0..x_{K-1}."""
+        return (self.x.shape[1], *(stage.layer.num_outputs for stage in self.dynamics))
+
+    @property
+    def has_free_start(self) -> bool:
+        """Whether x_0 is a variable."""
+        return bool(np.isfinite(self.initial_weight))
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """c(k) of every stage."""
+        return tuple(stage.block for stage in self.dynamics)
+
+    @cached_property
+    def rows(self) -> tuple[Stage | Term, ...]:
+        """The stages and then the terms."""
+        return (*self.dynamics, *self.terms)
+
+    @cached_property
+    def row_blocks(self) -> tuple[int, ...]:
+        """The control block of every row: of the stages, then of the terms."""
+        return tuple(row.block for row in self.rows)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layer of every row: of the stages, then of the terms."""
+        return tuple(row.layer for row in self.rows)
+
+    @cached_property
+    def terms_at(self) -> tuple[tuple[int, ...], ...]:
+        """For every stage, which terms look at it."""
+        return tuple(tuple(j for j, t in enumerate(self.terms) if t.stage == k) for k in range(self.num_stages))
+
+    @cached_property
+    def has_kinks(self) -> bool:
+        """Whether a layer is piecewise linear (ReLU)."""
+        return any(isinstance(layer, Dense) and layer.activation == "relu" for layer in self.layers)
+
+    def is_same_as(self, other: Structure) -> bool:
+        """Whether the other problem has this very structure, these data, weights, losses and weight decays."""
+        pairs = zip(self.rows, other.rows, strict=False)
+        return (
+            (len(self.dynamics), len(self.terms)) == (len(other.dynamics), len(other.terms))
+            and (self.decays, self.initial_weight) == (other.decays, other.initial_weight)
+            and np.array_equal(self.x, other.x)
+            and all(_is_same(mine, theirs) for mine, theirs in pairs)
+        )
+
+    def init_controls(self, seed: int = 0) -> Arrays:
+        """Standard weights, one vector a block: W ~ N(0, 1) / sqrt(n_in), b = 0; 0.1 N(0, 1) for a symbolic stage."""
+        checks.check("seed", seed, checks.SEED)
+        rng = np.random.default_rng(seed)
+        return tuple(init_layer(layer, rng) for layer in self.block_layers)
+
+    @cached_property
+    def block_layers(self) -> tuple[Layer, ...]:
+        """The first layer that uses each block."""
+        return tuple(self.layers[self.row_blocks.index(block)] for block in range(len(self.block_lengths)))
+
+    def check_controls(self, controls: Sequence[Array]) -> Arrays:
+        """The controls as float vectors, one a block.
+
+        Raises
+        ------
+        ValueError
+            If their number or a length is not the problem's, or they are not of real numbers.
+        """
+        checks.check("controls", controls, checks.ARRAYS)
+        vectors = tuple([np.ascontiguousarray(checks.real_array(f"controls[{k}]", u)) for k, u in enumerate(controls)])
+        expected, received = [(length,) for length in self.block_lengths], [u.shape for u in vectors]
+        if received != expected:
+            raise ValueError(f"expected one control vector a block with shapes {expected}, received {received}")
+        return vectors
+
+    def split(self, flat: Array) -> Arrays:
+        """A vector of all controls, cut into one vector a block (views)."""
+        return tuple([flat[cut] for cut in self._cuts])
+
+    @cached_property
+    def _cuts(self) -> tuple[slice, ...]:
+        ends = np.cumsum([0, *self.block_lengths]).tolist()
+        return tuple(slice(start, end) for start, end in pairwise(ends))
+
+
+def _is_same(mine: Stage | Term, theirs: Stage | Term) -> bool:
+    if mine.block != theirs.block or _described(mine.layer) != _described(theirs.layer):
+        return False
+    if not np.array_equal(getattr(mine.layer, "v", 0.0), getattr(theirs.layer, "v", 0.0)):
+        return False
+    if isinstance(mine, Term) and isinstance(theirs, Term):
+        return mine.stage == theirs.stage and mine.data.is_same_as(theirs.data)
+    return type(mine) is type(theirs)
+
+
+def _described(layer: Layer) -> dict[str, object]:
+    return {name: value for name, value in layer.describe().items() if name != "v"}
 
 
 def checked_structure(dynamics: Sequence[Stage], terms: Sequence[Term], width: int, samples: int) -> tuple[int, ...]:

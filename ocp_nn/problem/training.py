@@ -18,12 +18,13 @@ from scipy.linalg import lapack
 
 from ..base import checks
 from ..network.layers import Dense
+from ..network.model import Model, column_range
 from ..network.network import Network
 from .data_term import DataTerm
 from .losses import Loss, Squared
 from .optimal_control import OptimalControlProblem
 from .straight_line import StraightLine
-from .structure import Stage, Term
+from .structure import Stage, Structure, Term
 
 __all__ = ["TRAINING_PROBLEM", "TrainingProblem"]
 
@@ -117,7 +118,7 @@ class TrainingProblem(OptimalControlProblem):
         """J of the best constant output, weight decay left out: what explains nothing."""
         return self.line.mean_objective if self.data.is_squares else self.data.null_objective
 
-    def is_same_as(self, other: OptimalControlProblem) -> bool:
+    def is_same_as(self, other: Structure) -> bool:
         """Whether the other problem has these very data, weights and loss, this architecture and this weight decay."""
         return (
             isinstance(other, TrainingProblem)
@@ -136,6 +137,10 @@ class TrainingProblem(OptimalControlProblem):
     def check_controls(self, controls: Sequence[Array]) -> Arrays:
         """The controls as float vectors: :meth:`ocp_nn.Network.check_controls`."""
         return self.network.check_controls(controls)
+
+    def trained_model(self, controls: Sequence[Array]) -> Model:
+        """The network with these controls, in the units of the problem."""
+        return Model(self.network, controls, x_range=column_range(self.x), link=self.loss.link)
 
     def projected(self, controls: Arrays, states: Sequence[Array]) -> Arrays:
         """The controls with the last layer's replaced by the best one for its state."""

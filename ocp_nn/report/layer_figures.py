@@ -112,7 +112,7 @@ def plot_weights(network: Network, controls: Sequence[Array], ax: Axes | None = 
     ax = make_axes(ax)
     pairs = [
         layer.weights(u) if isinstance(layer, Dense) else (u, np.empty(0))
-        for layer, u in zip(network.layers, controls, strict=True)
+        for layer, u in zip(network.layers, network.of_layers(controls), strict=True)
     ]
     draw_boxes(ax, [weight.ravel() for weight, _ in pairs], BLUE, BLACK)
     for k, (_, bias) in enumerate(pairs):

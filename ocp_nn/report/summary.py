@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base.display import brief
-from ..learning.experiment import Baseline, Experiment, constant_error
-from ..learning.overfitting import effective_parameters, held_out_note, interpolation_note
+from ..learning.data.dataset import label
+from ..learning.experiment import Baseline, Experiment, constant_baseline
+from ..learning.metrics import WORDS
+from ..learning.overfitting import WORSE, effective_parameters, held_out_note, interpolation_note
 from ..learning.selection import Selection
 from ..problem.result import Result
+from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.files import save
 from ..solvers.nlp.reference import Confirmation
+from .classifier_figures import classifier_figure
 from .collapse import collapsed_units
 from .environment import environment
 from .figures import convergence_figure, predictions_figure
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Fit", "final_table", "summarize", "write_fit"]
+
+Array = NDArray[np.float64]
 
 # What to do about a network that is worse than a simpler model: its weight decay was given, or was chosen already.
 _CHOOSE = "Raise the weight decay, or leave it out to have it chosen on held-out samples."
@@ -83,12 +90,18 @@ class Fit:
         return tuple(sentence for sentence in sentences if sentence)
 
     def _held_out_notes(self) -> tuple[str, ...]:
-        test = self.errors(self.result)["test_rmse"]
-        worse = held_out_note(test, self.linear.test_rmse, constant_error(self.experiment, "test"))
+        kind, measure = self.experiment.loss.name, f"test_{self.experiment.measure}"
+        all_errors = (self.errors(self.result), self.linear.errors, self.constant.errors)
+        words: dict[str, Any] = {}
+        if kind != "squared":
+            words = {"measure": WORDS[self.experiment.measure], "names": (self.linear.name, "the best constant")}
+            # a mean loss grows as a square does: by the square of the factor
+            words["worse"] = WORSE if kind == "huber" else WORSE**2
+        worse = held_out_note(*(errors[measure] for errors in all_errors), **words)
         if not worse:
             return ()
         problem = self.experiment.problem(self.weight_decay)
-        reproduced = interpolation_note(problem, self.result.trajectory.controls)
+        reproduced = interpolation_note(problem, self.result.trajectory.controls) if kind == "squared" else ""
         return (worse, reproduced, _CHOOSE if self.selection is None else _SIMPLIFY)
 
     def _extrapolation_note(self) -> str:
@@ -98,9 +111,13 @@ class Fit:
         return f"Of the test part {outside}." if outside else ""
 
     def errors(self, result: Result) -> dict[str, float]:
-        """Training and test RMSE of a result's controls."""
-        controls = result.trajectory.controls
-        return {f"{part}_rmse": self.experiment.rmse(controls, part) for part in ("train", "test")}
+        """The measures of the loss on either part: :meth:`.Experiment.errors` of a result's controls."""
+        return self.experiment.errors(result.trajectory.controls)
+
+    @cached_property
+    def constant(self) -> Baseline:
+        """What the best constant reaches."""
+        return constant_baseline(self.experiment)
 
     @property
     def finishes_without_states(self) -> bool:
@@ -119,6 +136,8 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "features": data.feature_labels,
         "targets": data.target_names,
         "units": data.units,
+        "loss": data.loss,
+        "classes": data.classes,
         "num_train": len(fit.experiment.split.train),
         "num_test": len(fit.experiment.split.test),
         "sizes": fit.experiment.network.sizes,
@@ -144,11 +163,20 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "collapsed_units": [asdict(layer) for layer in collapsed_units(result.trajectory.states)],
         "seconds": result.seconds,
         "num_weights": problem.network.num_controls,
-        "effective_parameters": effective_parameters(problem, result.trajectory.controls),
-        "constant_test_rmse": constant_error(fit.experiment, "test"),
-        "linear_regression": {"train_rmse": fit.linear.train_rmse, "test_rmse": fit.linear.test_rmse},
+        **_simpler(fit, problem),
         "reference": _reference(fit),
         "environment": environment(),
+    }
+
+
+def _simpler(fit: Fit, problem: TrainingProblem) -> dict[str, Any]:
+    """The simpler models, and for squares how many parameters the data decide."""
+    if fit.experiment.loss.name != "squared":
+        return {"best_constant": fit.constant.errors, "linear_model": {"name": fit.linear.name, **fit.linear.errors}}
+    return {
+        "effective_parameters": effective_parameters(problem, fit.result.trajectory.controls),
+        "constant_test_rmse": fit.constant.test_rmse,
+        "linear_regression": fit.linear.errors,
     }
 
 
@@ -182,38 +210,69 @@ def _iterations(result: Result) -> int:
 
 
 def final_table(fit: Fit, width: int | None = None) -> str:
-    """Our solver, IPOPT and linear regression beside each other, in lines of so many characters at most."""
-    unit = f" [{fit.experiment.dataset.units}]" if fit.experiment.dataset.units else ""
-    header = ("method", "status", f"train RMSE{unit}", f"test RMSE{unit}", "objective", "seconds")
+    """Our solver, IPOPT and simpler models beside each other, in lines of so many characters at most."""
+    columns = [_heading(fit, *column.split("_", 1)) for column in _columns(fit)]
+    header = ("method", "status", *columns, "objective", "seconds")
     rows = [_row(fit, "AL + Gauss-Newton", fit.result)]
     if fit.reference is not None:
         rows.append(_row(fit, "IPOPT single shooting", fit.reference))
-    linear = fit.linear
-    numbers = (format_number(linear.train_rmse), format_number(linear.test_rmse), "-", f"{linear.seconds:.2f}")
-    return format_table(header, [*rows, ("linear regression", "solved", *numbers)], width)
+    simpler = (fit.linear,) if fit.experiment.loss.name == "squared" else (fit.linear, fit.constant)
+    for model in simpler:
+        rows.append((model.name, "solved", *_numbers(fit, model.errors), "-", f"{model.seconds:.2f}"))
+    return format_table(header, rows, width)
+
+
+# What is shown beside the first measure of a loss.
+_FURTHER = {"huber": ("test_rmse",), "logistic": ("test_accuracy",), "softmax": ("test_accuracy",)}
+
+
+def _columns(fit: Fit) -> tuple[str, ...]:
+    first = tuple(f"{part}_{fit.experiment.measure}" for part in ("train", "test"))
+    return (*first, *_FURTHER.get(fit.experiment.loss.name, ()))
+
+
+def _heading(fit: Fit, part: str, measure: str) -> str:
+    units = fit.experiment.dataset.units if measure in ("rmse", "mean_absolute_error") else ""
+    return label(f"{part} {WORDS[measure]}", units)
+
+
+def _numbers(fit: Fit, errors: dict[str, float]) -> tuple[str, ...]:
+    return tuple(format_number(errors[column]) for column in _columns(fit))
 
 
 def _row(fit: Fit, method: str, result: Result) -> tuple[str, ...]:
-    errors = fit.errors(result)
-    numbers = (errors["train_rmse"], errors["test_rmse"])
     objective = format_number(result.rollout_objective, 7)
-    return (method, result.status.value, *map(format_number, numbers), objective, f"{result.seconds:.2f}")
+    return (method, result.status.value, *_numbers(fit, fit.errors(result)), objective, f"{result.seconds:.2f}")
 
 
 def write_fit(folder: Path, fit: Fit) -> None:
     """``summary.json``, ``history.csv``, ``model.npz``, and ``convergence``, ``predictions`` and ``layers.png``."""
     experiment, data = fit.experiment, fit.experiment.dataset
-    controls = fit.result.trajectory.controls
-    parts = [(f"{p}ing" if p == "train" else p, p) for p in ("train", "test")]
-    predictions = [(label, experiment.measured(p), experiment.predicted(controls, p)) for label, p in parts]
     title = f"{data.name}, {shape_text(experiment.network.sizes)}, {fit.result.status.value}"
     write_history(folder / "history.csv", fit.result.history)
     _write_model(folder / "model.npz", fit)
     tolerance = fit.tolerance * max(1.0, fit.result.objective)
     write_figure(folder / "convergence.png", convergence_figure(with_start(fit.result), title, tolerance))
-    write_figure(folder / "predictions.png", predictions_figure(predictions, data.target_labels, title))
+    write_figure(folder / "predictions.png", _predictions(fit, title))
     write_figure(folder / "layers.png", _layers(fit, title))
     write_json(folder / "summary.json", summarize(fit))
+
+
+def _predictions(fit: Fit, title: str) -> Figure:
+    """Predicted over measured; of classes the confusion matrix and the reliability diagram."""
+    experiment, data, controls = fit.experiment, fit.experiment.dataset, fit.result.trajectory.controls
+    names = {"train": "training", "test": "test"}
+    parts = [(name, experiment.measured(p), experiment.predicted(controls, p)) for p, name in names.items()]
+    if not data.classes:
+        return predictions_figure(parts, data.target_labels, title)
+    if data.num_targets == 1:
+        parts = [(name, _both(y), _both(p)) for name, y, p in parts]
+    return classifier_figure(parts, data.classes, title)
+
+
+def _both(second: Array) -> Array:
+    """The columns of both classes from that of the second."""
+    return np.hstack([1.0 - second, second])
 
 
 def _layers(fit: Fit, title: str) -> Figure:

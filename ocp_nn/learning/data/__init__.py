@@ -10,7 +10,7 @@ from ...network.scaling import Scaler
 from .builtin import BUILTIN, describe_builtin
 from .dataset import DataError, Dataset
 from .load import load_dataset
-from .splits import Split, random_split, standard_splits
+from .splits import Split, random_split, standard_splits, stratified_split
 
 __all__ = [
     "BUILTIN",
@@ -22,4 +22,5 @@ __all__ = [
     "load_dataset",
     "random_split",
     "standard_splits",
+    "stratified_split",
 ]

@@ -1,4 +1,4 @@
-"""Data sets that need no file: scikit-learn's diabetes, and synthetic ones whose truth is known.
+"""Data sets that need no file: some of scikit-learn's, and synthetic ones whose truth is known.
 
 The synthetic sets are drawn with a fixed seed, so that a name stands for the same numbers everywhere:
 
@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import DataError, Dataset
+from .labels import labelled
 
 __all__ = ["BUILTIN", "describe_builtin", "load_builtin"]
 
@@ -32,16 +35,21 @@ class Builtin:
 
     description: str
     load: Callable[[], Dataset]
+    loss: str = "squared"
+
+
+def _sklearn(name: str, **options: Any) -> Any:
+    try:
+        datasets = import_module("sklearn.datasets")
+    except ImportError:
+        raise DataError(
+            f"the {name} set comes with scikit-learn, which is not installed: pip install 'ocp-nn[ml]'"
+        ) from None
+    return getattr(datasets, f"load_{name}")(**options)
 
 
 def _diabetes() -> Dataset:
-    try:
-        from sklearn.datasets import load_diabetes  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        raise DataError(
-            "the diabetes set comes with scikit-learn, which is not installed: pip install 'ocp-nn[ml]'"
-        ) from None
-    data = load_diabetes(scaled=False)
+    data = _sklearn("diabetes", scaled=False)
     return Dataset(
         name="diabetes",
         x=np.asarray(data.data, dtype=float),
@@ -51,6 +59,23 @@ def _diabetes() -> Dataset:
         units="score",
         source="Efron, Hastie, Johnstone and Tibshirani 2004, as shipped with scikit-learn",
     )
+
+
+def _classes(name: str, column: str, source: str) -> Dataset:
+    """One of scikit-learn's sets of classes, without the inputs that are constant."""
+    data = _sklearn(name)
+    x = np.asarray(data.data, dtype=float)
+    varies = x.min(axis=0) < x.max(axis=0)
+    dataset = Dataset(
+        name=name,
+        x=np.ascontiguousarray(x[:, varies]),
+        y=np.asarray(data.target, dtype=float)[:, None],
+        feature_names=tuple(str(feature) for feature, kept in zip(data.feature_names, varies, strict=True) if kept),
+        target_names=(column,),
+        source=f"{source}, as shipped with scikit-learn",
+    )
+    names = data.target_names.tolist()
+    return labelled(dataset, column, [names[number] for number in data.target])
 
 
 def _synthetic(name: str, x: Array, truth: Array, noise: Array, source: str) -> Dataset:
@@ -101,6 +126,26 @@ BUILTIN: dict[str, Builtin] = {
         "500 samples of Friedman's function of 10 inputs, 5 irrelevant, + noise of deviation 1", _friedman
     ),
     "arm": Builtin("300 noise-free tips of a two-link arm: 2 angles to 2 coordinates", _arm),
+    "iris": Builtin(
+        "150 irises, 4 measurements, 3 species (needs scikit-learn)",
+        lambda: _classes("iris", "species", "Fisher 1936"),
+        "softmax",
+    ),
+    "wine": Builtin(
+        "178 wines, 13 measurements, 3 cultivars (needs scikit-learn)",
+        lambda: _classes("wine", "cultivar", "Forina et al. 1991"),
+        "softmax",
+    ),
+    "breast_cancer": Builtin(
+        "569 tumours, 30 measurements, benign or malignant (needs scikit-learn)",
+        lambda: _classes("breast_cancer", "diagnosis", "Wolberg, Street and Mangasarian 1995"),
+        "logistic",
+    ),
+    "digits": Builtin(
+        "1797 handwritten digits of 8 x 8 pixels, 61 of which vary (needs scikit-learn)",
+        lambda: _classes("digits", "digit", "Alpaydin and Kaynak 1998"),
+        "softmax",
+    ),
 }
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base import checks, display
+from ...network.links import check_classes
 from ...network.scaling import LARGEST
+from ...problem.losses import LOSSES, loss_named
 
 __all__ = ["DataError", "Dataset", "label"]
 
@@ -42,12 +44,17 @@ class Dataset:
         Where the numbers come from.
     truth : array of y's shape, or None
         The noise-free targets of a synthetic set.
+    classes : tuple of str, int or float
+        Where the targets are classes, their labels in order: two for one column of zeros and ones, or one for each
+        column, of which one has a one in every row.
+    loss : str
+        Name of the loss that the targets are meant for.
 
     Raises
     ------
     DataError
         For shapes or names that do not fit, fewer than two samples, values that are not finite or too large to be
-        standardised (beyond 1e300), or a constant column.
+        standardised (beyond 1e300), a constant column, or targets that the loss has no meaning for.
     """
 
     name: str
@@ -60,6 +67,8 @@ class Dataset:
     target_units: tuple[str, ...] = ()
     source: str = ""
     truth: Array | None = None
+    classes: tuple[str | int | float, ...] = ()
+    loss: str = "squared"
 
     def __repr__(self) -> str:
         features, targets = display.names(self.feature_names), display.names(self.target_names)
@@ -80,6 +89,7 @@ class Dataset:
             raise DataError(f"{self.name}: no {'input' if self.x.shape[1] == 0 else 'target'} columns are left")
         _check_columns(self.name, self.x, self.feature_names, self.feature_units)
         _check_columns(self.name, self.y, self.target_names, self.target_units)
+        _check_loss(self.name, self.y, self.loss, self.classes)
 
     @property
     def feature_labels(self) -> tuple[str, ...]:
@@ -92,6 +102,13 @@ class Dataset:
         return _labels(self.target_names, self.target_units or (self.units,) * self.num_targets)
 
     @property
+    def labels(self) -> NDArray[Any]:
+        """The class of every sample, (N,); nothing where the targets are quantities."""
+        if not self.classes:
+            return np.array([])
+        return np.array(self.classes)[self.y.argmax(axis=1) if self.num_targets > 1 else self.y[:, 0].astype(int)]
+
+    @property
     def num_samples(self) -> int:
         return len(self.x)
 
@@ -102,6 +119,15 @@ class Dataset:
     @property
     def num_targets(self) -> int:
         return self.y.shape[1]
+
+
+def _check_loss(name: str, y: Array, loss: str, classes: tuple[str | int | float, ...]) -> None:
+    checks.check("loss", loss, checks.one_of(LOSSES), DataError)
+    try:
+        loss_named(loss).check_targets(y)
+        check_classes(classes, loss_named(loss).link, y.shape[1])
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 def label(name: str, unit: str) -> str:

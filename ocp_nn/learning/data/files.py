@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from .dataset import MIN_SAMPLES, DataError, Dataset
 from .header import Column, cells, columns, delimiter, find, listed, shown
+from .labels import LABEL_LOSSES, are_labels, check_one_target, labelled, read_labels, with_loss
 from .numbers import check_length, is_number, numbers
 from .text import lines
 
-__all__ = ["chosen", "read_columns", "read_delimited", "read_folder"]
+__all__ = ["chosen", "read_columns", "read_delimited", "read_folder", "read_label_column"]
 
 Array = NDArray[np.float64]
 Row = tuple[int, list[str]]
@@ -26,12 +27,20 @@ _FOLDER_SOURCE = "folder with data.txt, index_features.txt and index_target.txt"
 
 
 def read_delimited(
-    path: Path, target: Sequence[str], *, features: Sequence[str] | None = None, drop: Sequence[str] = ()
+    path: Path,
+    target: Sequence[str],
+    *,
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    loss: str = "auto",
 ) -> Dataset:
     """A data set from delimited text with a header; ``target`` names the columns of y.
 
     The others are inputs, all of them or those that ``features`` names, without those in ``drop``.  The rest is not
     looked at and may hold anything.  A name may have its unit in brackets behind it.
+
+    With a loss of labels the target may hold words, or whole numbers.  With "auto" a target that holds words alone is
+    one of classes, and anything else a quantity.
     """
     header, rows = _header_and_rows(path)
     if not target:
@@ -43,12 +52,16 @@ def read_delimited(
     inputs = [others[j] for j in chosen(path, [header[j] for j in others], features, drop)]
     if len(rows) < MIN_SAMPLES:
         raise DataError(f"{path}: {len(rows)} row(s) of numbers, at least {MIN_SAMPLES} are needed")
-    table = _picked(path, header, rows, [*inputs, *targets])
+    is_label = loss in LABEL_LOSSES or (loss == "auto" and any(_are_labels(header, rows, j) for j in targets))
+    table = _picked(path, header, rows, inputs if is_label else [*inputs, *targets])
     units = tuple(header[j].unit for j in targets)
-    return Dataset(
+    dataset = Dataset(
         name=path.stem,
         x=np.ascontiguousarray(table[:, : len(inputs)]),
-        y=np.ascontiguousarray(table[:, len(inputs) :]),
+        # of labels: any numbers, until the classes take their place
+        y=np.arange(len(rows) * len(targets), dtype=float).reshape(len(rows), -1)
+        if is_label
+        else np.ascontiguousarray(table[:, len(inputs) :]),
         feature_names=tuple(header[j].name for j in inputs),
         target_names=tuple(header[j].name for j in targets),
         units=units[0] if len(set(units)) == 1 else "",
@@ -56,6 +69,16 @@ def read_delimited(
         target_units=units,
         source=str(path),
     )
+    if not is_label:
+        return with_loss(dataset, loss)
+    column = check_one_target(path, dataset.target_names)
+    cells = [(number, row[targets[0]]) for number, row in rows]
+    return labelled(dataset, column, read_labels(path, cells, header[targets[0]].text), loss)
+
+
+def _are_labels(header: Sequence[Column], rows: Sequence[Row], position: int) -> bool:
+    """Whether a column holds words; rows that are too short are for others to complain about."""
+    return are_labels([row[position] for _, row in rows if len(row) == len(header)])
 
 
 def chosen(
@@ -99,6 +122,17 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     extra = [] if None in extra else extra
     table = _picked(path, header, rows, [j for j in (*positions, *extra) if j is not None])
     return table[:, : len(names)], table[:, len(names) :] if extra else None
+
+
+def read_label_column(path: Path, name: str) -> list[str | int | float] | None:
+    """The labels in a column of a delimited text file, or None where there is no such column."""
+    header, rows = _header_and_rows(path)
+    position = find(path, header, name)
+    if position is None:
+        return None
+    for number, row in rows:
+        check_length(path, number, row, header)
+    return read_labels(path, [(number, row[position]) for number, row in rows], name)
 
 
 def _header_and_rows(path: Path) -> tuple[list[Column], list[Row]]:

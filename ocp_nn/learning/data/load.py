@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ...base import checks
+from ...problem.losses import LOSSES
 from .builtin import BUILTIN, load_builtin
 from .dataset import DataError, Dataset
 from .files import chosen, read_delimited, read_folder
 from .header import Column, listed
+from .labels import column_of, with_loss
 
 __all__ = ["load_dataset"]
 
@@ -31,6 +33,7 @@ def load_dataset(
     target: str | Sequence[str] | None = None,
     features: str | Sequence[str] | None = None,
     drop: str | Sequence[str] = (),
+    loss: str = "auto",
 ) -> Dataset:
     """Load a data set.
 
@@ -45,6 +48,10 @@ def load_dataset(
         The inputs to keep, in the order of the data; default all columns that are no target.
     drop : str or sequence of str
         Instead of ``features``: inputs to leave out.  Columns of a file that are left out may hold anything.
+    loss : str
+        What the targets are meant for: "squared", "huber" and "poisson" need quantities, "logistic" (two classes) and
+        "softmax" labels, that is words or whole numbers.  "auto": labels where a file's target holds words, else
+        quantities and squares; built-in sets know theirs.
 
     Raises
     ------
@@ -67,10 +74,11 @@ def load_dataset(
     checks.check("target", target, checks.optional(_COLUMNS), DataError)
     checks.check("features", features, checks.optional(_COLUMNS), DataError)
     checks.check("drop", drop, _COLUMNS, DataError)
+    checks.check("loss", loss, checks.one_of(("auto", *LOSSES)), DataError)
     names, dropped = _names(target), _names(drop)
     kept = None if features is None else _names(features)
     if str(name_or_path) in BUILTIN:
-        return _restricted(_check_known_target(load_builtin(str(name_or_path)), names), kept, dropped)
+        return _restricted(_known(load_builtin(str(name_or_path)), names, loss), kept, dropped)
     path = Path(name_or_path)
     try:
         exists = path.exists()
@@ -78,9 +86,9 @@ def load_dataset(
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{checks.shown(str(name_or_path))}: no such file or folder ({reason})") from None
     if path.is_dir():
-        return _restricted(_check_known_target(read_folder(path), names), kept, dropped)
+        return _restricted(_known(read_folder(path), names, loss), kept, dropped)
     if exists:
-        return read_delimited(path, names, features=kept, drop=dropped)
+        return read_delimited(path, names, features=kept, drop=dropped, loss=loss)
     if path.suffix or len(path.parts) > 1:
         raise DataError(f"{path}: no such file or folder")
     raise DataError(
@@ -101,10 +109,13 @@ def _restricted(dataset: Dataset, features: tuple[str, ...] | None, drop: tuple[
     return replace(dataset, x=np.ascontiguousarray(dataset.x[:, keep]), feature_names=names)
 
 
-def _check_known_target(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
-    if names and names != dataset.target_names:
+def _known(dataset: Dataset, names: tuple[str, ...], loss: str) -> Dataset:
+    """A data set that knows its targets, as the loss needs them."""
+    fixed = dataset.target_names
+    if dataset.classes:
+        fixed = (column_of(fixed, dataset.classes),)
+    if names and names != fixed:
         raise DataError(
-            f"{dataset.name}: its target is fixed ({', '.join(dataset.target_names)}), received {listed(names)}; "
-            "leave the target out"
+            f"{dataset.name}: its target is fixed ({', '.join(fixed)}), received {listed(names)}; leave the target out"
         )
-    return dataset
+    return with_loss(dataset, loss)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .dataset import DataError
 from .header import shown
 
-__all__ = ["check_length", "is_number", "numbers"]
+__all__ = ["check_length", "complaint", "is_number", "looks_like_number", "numbers"]
 
 Array = NDArray[np.float64]
 Row = tuple[int, list[str]]
@@ -34,6 +34,11 @@ def is_number(cell: str) -> bool:
     except ValueError:
         return False
     return cell.isascii() and "_" not in cell  # float() takes Python's 1_000 and other scripts' digits too
+
+
+def looks_like_number(cell: str) -> bool:
+    """Whether a cell is a number, or may be meant as one: with a decimal comma or thousands separators."""
+    return is_number(cell) or bool(_COMMA.fullmatch(cell) or _GROUPED.fullmatch(cell))
 
 
 def numbers(path: Path, rows: Sequence[Row], names: Sequence[str]) -> Array:
@@ -72,11 +77,12 @@ def _row(path: Path, number: int, cells: list[str], names: Sequence[str]) -> Ite
     for cell, name in zip(cells, names, strict=True):
         value = float(cell) if is_number(cell) else np.nan
         if not np.isfinite(value):
-            raise DataError(f"{path}, line {number}: {_complaint(cell, name)}")
+            raise DataError(f"{path}, line {number}: {complaint(cell, name)}")
         yield value
 
 
-def _complaint(cell: str, name: str) -> str:
+def complaint(cell: str, name: str) -> str:
+    """What is wrong with a cell that is no finite number."""
     if not cell:
         return f"no value in column {shown(name)}; fill it in or drop the row"
     if is_number(cell):

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ...base import checks, display
 from .dataset import DataError
 
-__all__ = ["Split", "random_split", "standard_splits"]
+__all__ = ["Split", "random_split", "standard_splits", "stratified_split"]
 
 Indices = NDArray[np.intp]
 
@@ -51,6 +51,35 @@ def random_split(num_samples: int, test_size: float = 0.1, seed: int = 0) -> Spl
     num_test = min(max(round(test_size * num_samples), 1), num_samples - 1)
     order = np.random.default_rng(seed).permutation(num_samples)
     return Split(np.sort(order[num_test:]), np.sort(order[:num_test]))
+
+
+def stratified_split(labels: ArrayLike, test_size: float = 0.1, seed: int = 0) -> Split:
+    """:func:`random_split` class by class: every class has its share in either part, to one sample.
+
+    A class of few samples may be missing in the test part, but none is missing in the other.
+
+    Parameters
+    ----------
+    labels : array_like, shape (N,)
+    test_size, seed :
+        As for :func:`random_split`.
+
+    Raises
+    ------
+    DataError
+        As :func:`random_split`.
+    """
+    kinds, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)[1:]
+    num_test = min(len(random_split(len(kinds), test_size, seed).test), max(len(kinds) - len(counts), 1))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(kinds))
+    order = order[np.argsort(kinds[order], kind="stable")]
+    # the samples of a class, evenly spread over (0, 1): those first in that order are held out, one of each class never
+    rank = np.concatenate([np.arange(count) for count in counts])
+    position = (rank + rng.uniform(0.25, 0.75, len(counts))[kinds[order]]) / counts[kinds[order]]
+    position[rank == counts[kinds[order]] - 1] = np.inf
+    held_out = np.sort(order[np.argsort(position, kind="stable")[:num_test]])
+    return Split(np.setdiff1d(np.arange(len(kinds)), held_out), held_out)
 
 
 def standard_splits(num_samples: int, count: int = STANDARD_COUNT) -> Iterator[Split]:

@@ -28,12 +28,15 @@ from ...network.layers import Dense
 from ...problem.optimal_control import PROBLEM, OptimalControlProblem
 from ...problem.training import TrainingProblem
 
-__all__ = ["INITIALISATIONS", "initialise", "signal_ratio"]
+__all__ = ["ALL_INITIALISATIONS", "INITIALISATIONS", "initialise", "signal_ratio"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
 INITIALISATIONS = ("auto", "standard", "xavier", "he", "orthogonal", "states")
+
+# And of networks over time (:mod:`.over_time.starts`).
+ALL_INITIALISATIONS = (*INITIALISATIONS, "linear")
 
 # "auto" starts from states where less of the signal arrives.  In smooth layers multiple shooting revives whatever is
 # above rounding, and ends at lower objectives from there (scripts/deep_suite.py); ReLU units that are dead stay dead.

@@ -11,7 +11,7 @@ from ...base import checks
 from ...base.checks import Kind, either, integer, one_of, text
 from ...forward_dp import FORMS
 from ...problem.shooting import check_nodes
-from .initialise import INITIALISATIONS
+from .initialise import ALL_INITIALISATIONS
 
 __all__ = ["OPTIONS", "Options"]
 
@@ -22,8 +22,8 @@ _PENALTIES = checks.sequence(checks.POSITIVE_OR_INFINITE, "a sequence of such nu
 
 _KINDS: dict[str, Kind] = {
     "seed": checks.SEED,
-    "initialisation": one_of(INITIALISATIONS),
-    "shooting": either(text("multiple", "single"), checks.NODES),
+    "initialisation": one_of(ALL_INITIALISATIONS),
+    "shooting": either(text("multiple", "single"), checks.NODES, integer(1)),
     "tolerance": checks.POSITIVE,
     "inner_accuracy": one_of(INNER_ACCURACIES),
     "inner_tolerance": checks.POSITIVE,
@@ -57,9 +57,10 @@ class Options:
     seed : int
         Of the initial weights and of restarts.
     initialisation : str
-        Of :func:`.initialise.initialise`, where no initial point is given.
-    shooting : "multiple", "single" or sequence of int
-        Which of x_1..x_{K-1} are variables: all, none, or these.
+        Of :func:`.initialise.initialise`, where no initial point is given.  Over time: ``"auto"``, ``"linear"`` (a
+        linear model first), ``"states"`` (states from delays of the outputs) or ``"standard"`` (random parameters).
+    shooting : "multiple", "single", sequence of int, or int
+        Which of x_1..x_{K-1} are variables: all, none, these, or every s-th one.
     tolerance : float
         Converged when every defect is below it and the 2-norm of the Lagrangian's gradient below it times max(1, J).
     inner_accuracy : str
@@ -111,7 +112,7 @@ class Options:
 
     seed: int = 0
     initialisation: str = "auto"
-    shooting: str | Sequence[int] = "multiple"
+    shooting: str | int | Sequence[int] = "multiple"
     tolerance: float = 1e-6
     inner_accuracy: str = "steps"
     inner_tolerance: float = 0.1
@@ -147,6 +148,8 @@ class Options:
         """
         if isinstance(self.shooting, str):
             return frozenset(range(1, num_stages) if self.shooting == "multiple" else ())
+        if isinstance(self.shooting, int | np.integer):
+            return frozenset(range(int(self.shooting), num_stages, int(self.shooting)))
         return check_nodes(self.shooting, num_stages, "shooting nodes")
 
 

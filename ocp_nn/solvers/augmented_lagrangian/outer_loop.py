@@ -58,7 +58,7 @@ from .rollouts import follows, rolled_out, rollout_objective, safeguarded
 from .schedule import Restart, Schedule
 from .state import COUNTS, Best, Initial, SolverState
 
-__all__ = ["init", "solution", "step", "terminate"]
+__all__ = ["init", "returned", "solution", "step", "terminate"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -180,6 +180,24 @@ def solution(problem: OptimalControlProblem, state: SolverState) -> Trajectory:
     shooting, gradients = Shooting.from_penalty(state.penalty), problem.output_gradients(point.term_outputs)
     multipliers = problem.multipliers(shooting, stages, gradients, state.multipliers)
     return Trajectory(point.controls, point.states, multipliers)
+
+
+@overflow_is_a_value
+def returned(problem: OptimalControlProblem, state: SolverState, status: Status) -> tuple[Trajectory, float]:
+    """The trajectory that a status stands for, and the 2-norm of the Lagrangian's gradient there.
+
+    Converged, the point; else the best rollout, where that gradient is the objective's.
+    """
+    if status is Status.CONVERGED:
+        return solution(problem, state), state.stationarity
+    if status is Status.NON_FINITE:
+        return Trajectory(state.point.controls, state.point.states), state.stationarity
+    trajectory = problem.lift(state.best.controls, initial=state.best.initial)
+    adjoints = problem.adjoints(trajectory)
+    parts = [*adjoints.gradient]
+    if problem.has_free_start:
+        parts.append(problem.initial_gradient(trajectory.states[0], adjoints.costates[0]).ravel())
+    return trajectory, float(np.linalg.norm(np.concatenate(parts)))
 
 
 def _is_certified(problem: OptimalControlProblem, state: SolverState, options: Options) -> bool:

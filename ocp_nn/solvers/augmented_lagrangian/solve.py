@@ -9,6 +9,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +18,19 @@ from numpy.typing import NDArray
 from ...base import checks
 from ...base.claim import claim
 from ...base.floating import overflow_is_a_value
-from ...network.model import Model, column_range
+from ...forward_dp.kalman_arrays import kernels
 from ...problem.blas import limited_blas
+from ...problem.identification import IdentificationProblem
 from ...problem.notes import notes_on
 from ...problem.optimal_control import PROBLEM, OptimalControlProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
-from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
+from . import outer_loop
 from .files import Checkpoint
 from .options import OPTIONS, Options
-from .outer_loop import init, solution, step, terminate
+from .over_time import loop as over_time
+from .over_time.state import HorizonState
 from .rollouts import rollout_objective
 from .sample_start import begin
 from .state import Initial, Iterate, SolverState, iterate, record
@@ -94,6 +98,35 @@ def solve(
         return _run(problem, initial, options, callback, keeper)
 
 
+@dataclass(frozen=True)
+class _Loop:
+    """An outer loop: its functions take the problem, a state and the options.
+
+    ``trusts_defects`` says that a trajectory counts although its rollout overflows.
+    """
+
+    begin: Callable[..., Any]
+    init: Callable[..., Any]
+    step: Callable[..., Any]
+    terminate: Callable[..., Status | None]
+    returned: Callable[..., tuple[Trajectory, float]]
+    trusts_defects: bool = False
+
+
+_ANY = _Loop(begin, outer_loop.init, outer_loop.step, outer_loop.terminate, outer_loop.returned)
+_OVER_TIME = _Loop(
+    over_time.begin, over_time.begin, over_time.step, over_time.terminate, over_time.returned, trusts_defects=True
+)
+
+
+def _loop(problem: OptimalControlProblem) -> _Loop:
+    """The one for this kind of problem."""
+    if not isinstance(problem, IdentificationProblem):
+        return _ANY
+    kernels()  # compiled before the clock starts, where this is the first time on a machine
+    return _OVER_TIME
+
+
 def _run(
     problem: OptimalControlProblem,
     initial: Initial | Result,
@@ -101,28 +134,29 @@ def _run(
     callback: Callback | None,
     keeper: Checkpoint | None,
 ) -> Result:
+    loop = _loop(problem)
     deadline = time.perf_counter() + options.time_limit
     initial, history, earlier = _earlier(problem, initial)
     began = time.perf_counter() - earlier
     with limited_blas(problem):
         status = None
         try:
-            state = begin(problem, initial, options, deadline=deadline)
+            state = loop.begin(problem, initial, options, deadline=deadline)
         except KeyboardInterrupt:  # on the sample, and what that has found is lost
-            state, status = init(problem, initial, options), Status.INTERRUPTED
-        if isinstance(initial, SolverState):
-            status = terminate(problem, state, options)
-        elif not np.isfinite(state.best.objective):
+            state, status = loop.init(problem, initial, options), Status.INTERRUPTED
+        if isinstance(initial, SolverState | HorizonState):
+            status = loop.terminate(problem, state, options)
+        elif not (np.isfinite(state.best.objective) or (loop.trusts_defects and state.point.is_finite)):
             status = Status.NON_FINITE
         try:
             while status is None:
-                state = step(problem, state, options, deadline=deadline)
+                state = loop.step(problem, state, options, deadline=deadline)
                 history.append(record(state, time.perf_counter() - began))
                 _log.debug("%s", history[-1])
                 if keeper is not None and keeper.is_due:
                     so_far = Status.INTERRUPTED, history, time.perf_counter() - began
                     keeper.write(_result(problem, state, options, *so_far))
-                status = terminate(problem, state, options)
+                status = loop.terminate(problem, state, options)
                 stopped = callback is not None and callback(iterate(history[-1], state))
                 if status is None and (stopped or time.perf_counter() > deadline):
                     status = Status.INTERRUPTED if stopped else Status.TIME_LIMIT
@@ -135,11 +169,11 @@ def _run(
     return result
 
 
-def _earlier(problem: OptimalControlProblem, initial: Initial | Result) -> tuple[Initial, list[Record], float]:
+def _earlier(problem: OptimalControlProblem, initial: Initial | Result) -> tuple[Any, list[Record], float]:
     """Where to start, and history and seconds of what went before."""
     if not isinstance(initial, Result):
         return initial, [], 0.0
-    if not isinstance(initial.state, SolverState):
+    if not isinstance(initial.state, SolverState | HorizonState):
         raise ValueError(
             "this result has no solver state to go on from: it was saved without, or comes from another solver; "
             "start from result.trajectory instead"
@@ -155,18 +189,13 @@ def _earlier(problem: OptimalControlProblem, initial: Initial | Result) -> tuple
 @overflow_is_a_value
 def _result(
     problem: OptimalControlProblem,
-    state: SolverState,
+    state: SolverState | HorizonState,
     options: Options,
     status: Status,
     history: list[Record],
     seconds: float,
 ) -> Result:
-    if status is Status.CONVERGED:
-        trajectory = solution(problem, state)
-    elif status is Status.NON_FINITE:
-        trajectory = Trajectory(state.point.controls, state.point.states)
-    else:
-        trajectory = problem.lift(state.best.controls, initial=state.best.initial)
+    trajectory, stationarity = _loop(problem).returned(problem, state, status)
     objective, defects = problem.objective(trajectory), problem.defects(trajectory)
     initial = trajectory.states[0] if problem.has_free_start else None
     rolled_out = rollout_objective(problem, trajectory.controls, initial)
@@ -178,31 +207,13 @@ def _result(
         rollout_objective=rolled_out,
         notes=notes_on(problem, trajectory.controls, rolled_out),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
-        stationarity=_stationarity(problem, state, status, trajectory),
+        stationarity=stationarity,
         seconds=seconds,
         solver="augmented Lagrangian",
         history=tuple(history),
         counts={"outer": state.outer, **state.counts},
         state=state,
         problem=problem,
-        model=_model(problem, trajectory.controls),
+        model=problem.trained_model(trajectory.controls),
         options=options,
     )
-
-
-def _model(problem: OptimalControlProblem, controls: Arrays) -> Model | None:
-    """The trained network; None where the problem is of another kind."""
-    if not isinstance(problem, TrainingProblem):
-        return None
-    return Model(problem.network, controls, x_range=column_range(problem.x))
-
-
-def _stationarity(problem: OptimalControlProblem, state: SolverState, status: Status, trajectory: Trajectory) -> float:
-    """2-norm of the Lagrangian's gradient at the trajectory returned: on a rollout, of the objective's."""
-    if status in (Status.CONVERGED, Status.NON_FINITE):
-        return state.stationarity
-    adjoints = problem.adjoints(trajectory)
-    parts = [*adjoints.gradient]
-    if problem.has_free_start:
-        parts.append(problem.initial_gradient(trajectory.states[0], adjoints.costates[0]).ravel())
-    return float(np.linalg.norm(np.concatenate(parts)))

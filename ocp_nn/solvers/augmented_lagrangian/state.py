@@ -156,15 +156,15 @@ class Iterate(Record):
         of it what is needed.
     """
 
-    state: SolverState = field(repr=False)
+    state: Any = field(repr=False)
 
 
-def iterate(record: Record, state: SolverState) -> Iterate:
+def iterate(record: Record, state: Any) -> Iterate:
     """The record with the state it belongs to."""
     return Iterate(state=state, **{name: getattr(record, name) for name in Record.columns()})
 
 
-def record(state: SolverState, seconds: float) -> Record:
+def record(state: Any, seconds: float) -> Record:
     """The row of the history for a state."""
     return Record(
         iteration=state.outer,

@@ -40,6 +40,7 @@ from ...base.schema import (
     one_of,
     or_none,
 )
+from ...network.links import LINKS
 from ...network.model import Model
 from ...network.network import Network
 from ...network.scaling import Scaler
@@ -64,14 +65,22 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
 _OBJECT = Kind("an object", lambda v: isinstance(v, dict))
+_LABEL = Kind("text or a number", lambda v: TEXT.fits(v) or NUMBER.fits(v))
 _META: Table = {
     "layers": listed(_OBJECT), "features": TEXTS, "targets": TEXTS, "versions": WORDS, "result": _OBJECT,
     "options": or_none(_OBJECT), "problem": or_none(_OBJECT), "state": or_none(_OBJECT),
+    "link": Optional(one_of(*LINKS), "identity"), "classes": Optional(listed(_LABEL), []),
 }  # fmt: skip
 _STATUS: Table = {"status": one_of(*(status.value for status in Status))}
 _LAYERS: dict[str, Table] = {
-    "dense": {"num_inputs": COUNT, "num_outputs": COUNT, "activation": TEXT, "residual": FLAG},
-    "symbolic": {"function": TEXT},
+    "dense": {
+        "num_inputs": COUNT,
+        "num_outputs": COUNT,
+        "activation": TEXT,
+        "residual": FLAG,
+        "block": Optional(COUNT, None),
+    },
+    "symbolic": {"function": TEXT, "block": Optional(COUNT, None)},
 }
 _PROBLEM: Table = {"weight_decay": AMOUNT, "loss": Optional(_OBJECT, {"name": "squared"})}
 _LOSSES: dict[str, Table] = {name: {} for name in LOSSES} | {"huber": {"delta": POSITIVE}, "custom": {"function": TEXT}}
@@ -151,6 +160,8 @@ def _model(archive: Archive, meta: dict[str, Any], finite: bool) -> Model:
         x_range=archive.floats("x_range", (2, inputs)) if "x_range" in archive else None,
         features=_names("features", meta["features"], inputs),
         targets=_names("targets", meta["targets"], outputs),
+        link=meta["link"],
+        classes=meta["classes"],
     )
 
 
@@ -164,12 +175,13 @@ def _network(archive: Archive, layers: Sequence[dict[str, Any]], versions: dict[
 
 def _layer(archive: Archive, k: int, layer: dict[str, Any]) -> dict[str, Any]:
     """The checked description of layer k."""
-    found = archive.shape(f"control_{k}")
     kind = checked(f"layer {k}", layer, _KIND)
     layer = checked(f"layer {k}", layer, _LAYERS[kind["kind"]])
+    block = layer["block"] = k if layer["block"] is None else layer["block"]
+    found = archive.shape(f"control_{block}")
     expected = ((layer["num_inputs"] + 1) * layer["num_outputs"],) if "num_inputs" in layer else found
     if found != expected:
-        raise ValueError(f"array 'control_{k}' has shape {found}, but its layer needs {expected}")
+        raise ValueError(f"array 'control_{block}' has shape {found}, but its layer needs {expected}")
     return kind | layer
 
 
@@ -200,7 +212,7 @@ def _try_functions(texts: list[str], version: str) -> None:
 
 
 def _controls(archive: Archive, name: str, network: Network, finite: bool) -> Arrays:
-    shapes = [(layer.num_controls,) for layer in network.layers]
+    shapes = [(layer.num_controls,) for layer in network.block_layers]
     return tuple(archive.floats(f"{name}_{k}", shape, finite=finite) for k, shape in enumerate(shapes))
 
 

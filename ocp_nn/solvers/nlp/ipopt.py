@@ -31,7 +31,6 @@ from ...base.interrupts import PostponedInterrupts
 from ...problem.blas import limited_blas
 from ...problem.record import Record, Status
 from ...problem.result import Result
-from ...problem.training import trained_model
 from ...problem.trajectory import Trajectory
 from .constraint_jacobian import constraint_jacobian
 from .hessian import LagrangianHessian
@@ -323,7 +322,7 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=nlp.stationarity(trajectory),
         problem=training,
-        model=trained_model(training, trajectory.controls),
+        model=training.trained_model(trajectory.controls),
         **known,
     )
 

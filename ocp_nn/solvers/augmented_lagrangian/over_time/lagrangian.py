@@ -1,0 +1,245 @@
+"""The augmented Lagrangian of an identification problem, all time steps at once.
+
+    L_beta(theta, x) = J + sum_t <lambda_{t+1}, d_t> + beta/2 ||d_t||^2 + kappa/2 sum_t ||x_t - z_t||^2
+
+It is that of :mod:`..lagrangian` for T equal stages, held as arrays with the time first, (T, records, n), so that where
+the states are variables everything is evaluated in one call.  The last part is the *anchor* (our derivation): as long
+as beta is small the defects are cheap, and a model can make them cheaper still by shrinking its states and enlarging
+its output matrix, until the states say nothing.  Pseudo-measurements of the states that the solve started from hold
+their unit; kappa vanishes before the multipliers are switched on (:mod:`.hardening`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....base.display import brief
+from ....forward_dp import StackedMultipliers, StackedTerms, Step, Subproblem
+from ....forward_dp.kalman_arrays import adjoint_sweep
+from ....network.stacked_stages import StackedStages
+from ....problem.identification import IdentificationProblem
+
+__all__ = ["Jacobians", "Lagrangian", "Point"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Parameters and states with everything evaluated there.
+
+    Attributes
+    ----------
+    theta : array (P,)
+    states : array (T, N, n)
+    defects : array (T - 1, N, n)
+        d_t; zero where the state is eliminated.
+    residual : array (T, N, m)
+        sqrt(w) (g - y).
+    objective, value : float
+        J and L_beta.
+    """
+
+    theta: Array
+    states: Array
+    defects: Array
+    residual: Array
+    objective: float
+    value: float
+
+    __repr__ = brief
+
+    @property
+    def max_defect(self) -> float:
+        return float(np.abs(self.defects).max(initial=0.0))
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(np.isfinite(self.value))
+
+
+@dataclass(frozen=True, eq=False)
+class Jacobians:
+    """df/dx (T, N, n, n), df/dtheta (T, N, n, P), dg/dx (T, N, m, n) and dg/dtheta (T, N, m, P)."""
+
+    A: Array
+    B: Array
+    C: Array
+    D: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Lagrangian:
+    """L_beta for fixed multipliers, penalty and anchor.
+
+    Attributes
+    ----------
+    problem : IdentificationProblem
+    multipliers : array (T - 1, N, n)
+    penalty : float
+        beta of all nodes.
+    nodes : array of bool (T - 1,)
+        Whether x_{t+1} is a variable.
+    anchor_weight : float
+        kappa.
+    anchor : array (T, N, n) or None
+        z.
+    """
+
+    problem: IdentificationProblem
+    multipliers: Array
+    penalty: float
+    nodes: NDArray[np.bool_]
+    anchor_weight: float = 0.0
+    anchor: Array | None = None
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether every state but x_0 is eliminated: single shooting."""
+        return not self.nodes.any()
+
+    @cached_property
+    def betas(self) -> Array:
+        """beta_t, (T - 1,): infinite where the state is eliminated."""
+        return np.where(self.nodes, self.penalty, np.inf)
+
+    @cached_property
+    def _roots(self) -> Array:
+        return np.sqrt(self.problem.weights)
+
+    def at(self, theta: Array, states: Array) -> Point:
+        """Evaluate at parameters and states; eliminated states are rolled out."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            states = states if self.nodes.all() else self._rolled(theta, states)
+            f, g = self.problem.values(theta, states)
+            defects = f[:-1] - states[1:]
+            defects[~self.nodes] = 0.0
+            return self._point(theta, states, defects, self._roots * (g - self.problem.y))
+
+    def again(self, point: Point) -> Point:
+        """The same point under these multipliers, penalty and anchor."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._point(point.theta, point.states, point.defects, point.residual)
+
+    def slack_rollout(self, theta: Array, initial: Array, slacks: Array) -> Point:
+        """Evaluate along x_{t+1} = f(x_t, v_t; theta) - e_t from x_0; slacks are those of all steps, (T - 1, N, n)."""
+        problem = self.problem
+        with np.errstate(over="ignore", invalid="ignore"):
+            runs = [problem.model.roll(theta, problem.v[:-1, i], initial[i], slacks[:, i]) for i in range(len(initial))]
+            return self.at(theta, np.stack(runs, axis=1))
+
+    def _rolled(self, theta: Array, states: Array) -> Array:
+        """The states at the nodes, and between them what the dynamics make of these: all stretches side by side."""
+        if self.is_reduced:
+            return self.problem.simulated(theta, states[0])
+        rolled = states.copy()
+        ends = ~self.nodes  # steps whose end is eliminated
+        step = np.flatnonzero(np.concatenate([[True], self.nodes]))  # every node, and x_0
+        while len(step := step[step < len(ends)][ends[step[step < len(ends)]]]):
+            flat, v = (
+                rolled[step].reshape(-1, states.shape[2]),
+                self.problem.v[step].reshape(-1, self.problem.v.shape[2]),
+            )
+            rolled[step + 1] = self.problem.model.values(theta, flat, v)[0].reshape(len(step), *states.shape[1:])
+            step = step + 1
+        return rolled
+
+    def _point(self, theta: Array, states: Array, defects: Array, residual: Array) -> Point:
+        problem = self.problem
+        objective = 0.5 * float(np.vdot(residual, residual)) + problem.decay_cost([theta])
+        objective += problem.initial_cost(states[0])
+        value = objective
+        if not self.is_reduced:
+            value += float(np.vdot(self.multipliers, defects)) + 0.5 * self.penalty * float(np.vdot(defects, defects))
+        if self.anchor is not None and self.anchor_weight:
+            moved = states - self.anchor
+            value += 0.5 * self.anchor_weight * float(np.vdot(moved, moved))
+        return Point(theta, states, defects, residual, objective, value if np.isfinite(value) else np.inf)
+
+    def estimate(self, point: Point) -> Array:
+        """First-order multiplier estimate lambda + beta d at the nodes."""
+        return np.where(self.nodes[:, None, None], self.multipliers + self.penalty * point.defects, self.multipliers)
+
+    def jacobians(self, point: Point) -> Jacobians:
+        """Of f and g at all states."""
+        problem, (steps, records, n) = self.problem, point.states.shape
+        flat = problem.model.jacobians(point.theta, point.states.reshape(-1, n), problem.v.reshape(steps * records, -1))
+        a, b, c, d = (np.ascontiguousarray(j).reshape(steps, records, *j.shape[1:]) for j in flat)
+        return Jacobians(a, b, c, d)
+
+    def subproblem(
+        self, point: Point, jacobians: Jacobians, damping: float, *, states_only: bool = False
+    ) -> Subproblem:
+        """The Gauss-Newton least-squares problem at a point; with ``states_only`` for parameters that are held."""
+        problem, columns = self.problem, 0 if states_only else len(point.theta)
+        weights = self._roots[..., None]
+        rows = [weights * jacobians.C], [weights * jacobians.D[..., :columns]], [point.residual]
+        if self.anchor is not None and self.anchor_weight:
+            root, (steps, records, n) = np.sqrt(self.anchor_weight), point.states.shape
+            rows[0].append(np.broadcast_to(root * np.eye(n), (steps, records, n, n)))
+            rows[1].append(np.zeros((steps, records, n, columns)))
+            rows[2].append(root * (point.states - self.anchor))
+        c, d, r = (np.concatenate(parts, axis=2) for parts in rows)
+        gaps = point.defects if self.is_reduced else point.defects + self.multipliers / self.betas[:, None, None]
+        return Subproblem(
+            dynamics=StackedStages(jacobians.A[:-1], jacobians.B[:-1, ..., :columns]),
+            terms=StackedTerms(StackedStages(c, d), r, stages=np.arange(len(r))),
+            controls=(point.theta[:columns],),
+            blocks=(0,) * len(gaps),
+            gaps=gaps,
+            penalty=self.betas,
+            weight_decay=problem.weight_decay,
+            damping=damping,
+            initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
+            initial_weight=problem.initial_weight,
+        )
+
+    def predicted_value(self, point: Point, step: Step) -> float:
+        """The Gauss-Newton model of L_beta after a step, damping left out: see :mod:`..lagrangian`."""
+        theta, rows = point.theta + step.controls[0], step.multipliers[-1]
+        value = 0.5 * float(np.vdot(rows, rows)) + self.problem.decay_cost([theta])
+        if self.problem.has_free_start:
+            value += self.problem.initial_cost(point.states[0] + step.states[0])
+        if not self.is_reduced:
+            etas = _etas(step)[self.nodes]
+            before = self.multipliers[self.nodes]
+            value += 0.5 / self.penalty * float(np.vdot(etas - before, etas + before))
+        return value
+
+    def slacks(self, step: Step) -> Array:
+        """e_t = (eta_{t+1} - lambda_{t+1})/beta that the step leaves; zero where the state is eliminated."""
+        return (_etas(step) - self.multipliers) / self.betas[:, None, None]
+
+    def stationarity(self, point: Point, jacobians: Jacobians) -> float:
+        """2-norm of the gradient of L_beta, less its anchor, in theta, the nodes and a free x_0."""
+        gradient = self._roots * point.residual
+        costates = self.costates(point, jacobians)
+        in_theta = jacobians.B[:-1].reshape(-1, len(point.theta)).T @ costates[1:].ravel()
+        in_theta += (
+            jacobians.D.reshape(-1, len(point.theta)).T @ gradient.ravel() + self.problem.weight_decay * point.theta
+        )
+        pulled = np.einsum("tnmi,tnm->tni", jacobians.C, gradient)
+        pulled[:-1] += np.einsum("tnji,tnj->tni", jacobians.A[:-1], costates[1:])
+        in_states = (pulled[1:] - costates[1:])[self.nodes]
+        total = float(np.vdot(in_theta, in_theta)) + float(np.vdot(in_states, in_states))
+        if self.problem.has_free_start:
+            in_start = self.problem.initial_gradient(point.states[0], pulled[0])
+            total += float(np.vdot(in_start, in_start))
+        return float(np.sqrt(total))
+
+    def costates(self, point: Point, jacobians: Jacobians, given: Array | None = None) -> Array:
+        """lambda_0..lambda_{T-1}, (T, N, n): estimates, or given ones, at the nodes, back-propagated between them."""
+        costates = np.einsum("tnmi,tnm->tni", jacobians.C, self._roots * point.residual)
+        costates[1:][self.nodes] = (self.estimate(point) if given is None else given)[self.nodes]
+        adjoint_sweep(jacobians.A, self.nodes, costates)
+        return costates
+
+
+def _etas(step: Step) -> Array:
+    """The new multiplier estimates of a step, (T - 1, N, n)."""
+    multipliers = step.multipliers
+    return multipliers.costates if isinstance(multipliers, StackedMultipliers) else np.stack(multipliers[:-1])

@@ -1,0 +1,245 @@
+"""The outer loop over time.
+
+    given parameters theta, states x, multipliers lambda and a penalty beta, repeat
+      1. minimise L_beta(theta, x; lambda) approximately                        (:mod:`.steps`)
+      2. simulate with theta from x_0; keep the best simulation
+      3. lambda_{t+1} <- lambda_{t+1} + beta d_t, once beta is large            (:mod:`.hardening`)
+      4. raise beta
+    until the defects and the gradient of the Lagrangian are small.
+
+It is the loop of :mod:`..outer_loop` with other policies.  There a rollout is a safeguard and the measure of all
+things; over a long horizon the rollout of an unstable or chaotic model says nothing, and what counts is the trajectory
+of multiple shooting with its defects.  Hence no safeguard, a soft beginning, and
+
+* **Finish.**  Where the simulation agrees with the trajectory the system is tame: the states are eliminated, and the
+  same steps go on in theta and x_0 alone.  Where it never does, the augmented Lagrangian goes on to the end.
+
+Single shooting is the same code without nodes: Levenberg-Marquardt on the simulation error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....base.floating import overflow_is_a_value
+from ....problem.certificate import certify
+from ....problem.identification import IdentificationProblem
+from ....problem.record import Status
+from ....problem.trajectory import Trajectory
+from ..damping import Damping
+from ..options import Options
+from .hardening import FIRST_PENALTY, Hardening
+from .lagrangian import Lagrangian, Point
+from .starts import starting_states
+from .state import HorizonState, Rollout
+from .steps import Linearised, advance
+
+__all__ = ["begin", "returned", "step", "terminate"]
+
+Array = NDArray[np.float64]
+
+# A subproblem ends where a step gains less than this part of L_beta.
+_GAIN = 1e-3
+
+# A solve whose start already simulates half of the data begins where others finish: on such tame systems a soft
+# beginning only takes the model away from a good start (cascaded tanks).
+_TAME = 0.5
+
+# Simulation and trajectory agree, relatively.
+_AGREE = 0.01
+
+# The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
+_FOLLOWS = 0.1
+
+# A feasible trajectory has settled after so many outer iterations in which neither its objective nor the gradient fell.
+_SETTLED = 50
+
+# Defects this far below the tolerance are closed: beta stays.
+_CLOSED = 0.1
+
+
+@overflow_is_a_value
+def begin(
+    problem: IdentificationProblem, initial: object = None, options: Options | None = None, *, deadline: float = np.inf
+) -> HorizonState:
+    """The state to start from: as the options say, from parameters, from a trajectory, or where a state left off."""
+    options = options or Options()
+    if isinstance(initial, HorizonState):
+        return initial
+    theta, states, multipliers = starting_states(problem, initial, options)
+    chosen = options.nodes(problem.num_stages)
+    nodes = np.isin(np.arange(1, problem.num_stages), sorted(chosen))
+    unit = problem.scale / max(float(np.mean(states.var(axis=(0, 1)))), np.finfo(float).tiny)
+    first = FIRST_PENALTY * unit if isinstance(options.penalty, str) else float(np.max(options.penalty))
+    lagrangian = Lagrangian(problem, multipliers, first, nodes)
+    point = lagrangian.at(theta, states)
+    rollout = _simulated(problem, point)
+    begun = HorizonState(
+        point=point,
+        multipliers=multipliers,
+        estimate=multipliers,
+        nodes=nodes,
+        hardening=Hardening(unit, first, first),
+        damping=_first_damping(lagrangian, point, options),
+        anchor=point.states,
+        best=rollout,
+        rollout_objective=rollout.objective,
+    )
+    follows = rollout.objective <= _TAME * problem.null_objective
+    return _finished(problem, begun) if follows and nodes.any() else begun
+
+
+@overflow_is_a_value
+def step(
+    problem: IdentificationProblem,
+    state: HorizonState,
+    options: Options | None = None,
+    *,
+    deadline: float = np.inf,
+    observe: Callable[[tuple[Array, ...]], object] | None = None,
+) -> HorizonState:
+    """One outer iteration; ``deadline`` and ``observe`` as in :mod:`..outer_loop`."""
+    options = options or Options()
+    lagrangian = state.lagrangian(problem)
+    local, damping, steps, solves, gained = _minimised(lagrangian, state, options, deadline, observe)
+    point = local.point
+    rollout = _simulated(problem, point)
+    violation = point.max_defect
+    hardening = state.hardening
+    closed = (
+        violation <= _CLOSED * options.tolerance or violation <= options.violation_reduction * state.point.max_defect
+    )
+    after = replace(
+        state,
+        point=point,
+        multipliers=_next_multipliers(lagrangian, point, hardening, gained),
+        estimate=lagrangian.estimate(point),
+        hardening=hardening.after(
+            steps,
+            options.max_inner,
+            gained=gained,
+            closed=closed and hardening.has_multipliers,
+            growth=options.penalty_growth,
+            largest=options.max_penalty,
+        ),
+        damping=damping if gained else _first_damping(lagrangian, point, options),
+        best=state.best.better(rollout),
+        rollout_objective=rollout.objective,
+        stationarity=local.stationarity,
+        stalled=not gained,
+        outer=state.outer + 1,
+        counts=state.added(gauss_newton=steps, least_squares=solves),
+    )
+    feasible = point.max_defect <= options.tolerance
+    watch = state.watch.after(point.objective, after.stationarity, after.outer, feasible=feasible)
+    after = replace(after, watch=watch)
+    return _finished(problem, after) if _agrees(after) else after
+
+
+@overflow_is_a_value
+def terminate(problem: IdentificationProblem, state: HorizonState, options: Options | None = None) -> Status | None:
+    """Why to stop, or None to go on; converged is what the certificate confirms."""
+    options = options or Options()
+    feasible = state.point.max_defect <= options.tolerance
+    if feasible and state.is_stationary(options.tolerance):
+        trajectory = _trajectory(problem, state)
+        if certify(problem, trajectory, tolerance=options.tolerance).passed():
+            return Status.CONVERGED
+    if state.outer >= options.max_outer:
+        return Status.OUTER_LIMIT
+    if state.counts["gauss_newton"] >= options.max_steps:
+        return Status.INNER_LIMIT
+    if state.stalled and (not state.nodes.any() or state.hardening.is_stuck):
+        return Status.STALLED
+    if feasible and state.outer - state.watch.outer >= _SETTLED:
+        return Status.SETTLED
+    capped = state.nodes.any() and state.hardening.penalty >= options.max_penalty
+    return Status.PENALTY_LIMIT if capped and not feasible and state.stalled else None
+
+
+@overflow_is_a_value
+def returned(problem: IdentificationProblem, state: HorizonState, status: Status) -> tuple[Trajectory, float]:
+    """The trajectory that a status stands for, and the norm of the gradient there.
+
+    Converged, the point; else the best simulation where it follows the trajectory of multiple shooting, and that
+    trajectory, with its open defects, where none does.
+    """
+    worse = not state.best.objective <= (1.0 + _FOLLOWS) * state.point.objective
+    if status in (Status.CONVERGED, Status.NON_FINITE) or worse:
+        return _trajectory(problem, state), state.stationarity
+    single = Lagrangian(problem, np.zeros_like(state.multipliers), np.inf, np.zeros_like(state.nodes))
+    states = np.repeat(state.best.initial[None], problem.num_stages, axis=0)
+    local = Linearised.at(single, single.at(state.best.theta, states))
+    return _of_point(local), local.stationarity
+
+
+def _minimised(
+    lagrangian: Lagrangian,
+    state: HorizonState,
+    options: Options,
+    deadline: float,
+    observe: Callable[[tuple[Array, ...]], object] | None,
+) -> tuple[Linearised, Damping, int, int, bool]:
+    """The subproblem, approximately: the point, the damping to continue with, steps, solves, and whether any gained."""
+    local, damping = Linearised.at(lagrangian, lagrangian.again(state.point)), state.damping
+    steps, solves, gained = 0, 0, False
+    while steps < options.max_inner and time.perf_counter() <= deadline:
+        taken = advance(local, damping, options.form)
+        steps, solves, damping = steps + 1, solves + taken.solves, taken.damping
+        if taken.gain > 0:
+            local, gained = Linearised.at(lagrangian, taken.point), True
+            if observe is not None:
+                observe((taken.point.theta,))
+        if taken.gain < _GAIN:
+            break
+    return local, damping, steps, solves, gained
+
+
+def _next_multipliers(lagrangian: Lagrangian, point: Point, hardening: Hardening, gained: bool) -> Array:
+    """lambda + beta d, once beta is large; not after a subproblem that has got nowhere."""
+    return lagrangian.estimate(point) if gained and hardening.has_multipliers else lagrangian.multipliers
+
+
+def _first_damping(lagrangian: Lagrangian, point: Point, options: Options) -> Damping:
+    """mu, relative to the mean curvature in theta."""
+    jacobians = lagrangian.jacobians(point)
+    size = float(np.vdot(jacobians.D, lagrangian.problem.weights[..., None] * jacobians.D)) / len(point.theta)
+    value = options.damping * size
+    return Damping(value if 0 < value < np.inf else options.damping)
+
+
+def _simulated(problem: IdentificationProblem, point: Point) -> Rollout:
+    """The simulation with the parameters of a point from its x_0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        states = problem.simulated(point.theta, point.states[0])
+        outputs = tuple(problem.values(point.theta, states)[1])
+        objective = problem.cost([point.theta], outputs, point.states[0])
+    return Rollout(point.theta, point.states[0], objective if np.isfinite(objective) else np.inf)
+
+
+def _agrees(state: HorizonState) -> bool:
+    """Whether the simulation does as well as the trajectory, so that the states can be eliminated."""
+    return bool(state.nodes.any()) and state.rollout_objective <= (1.0 + _AGREE) * state.point.objective
+
+
+def _finished(problem: IdentificationProblem, state: HorizonState) -> HorizonState:
+    """The state with every state eliminated."""
+    nodes = np.zeros_like(state.nodes)
+    lagrangian = Lagrangian(problem, np.zeros_like(state.multipliers), state.hardening.penalty, nodes)
+    point = lagrangian.at(state.point.theta, state.point.states)
+    return replace(state, point=point, nodes=nodes, stationarity=np.inf, multipliers=lagrangian.multipliers)
+
+
+def _trajectory(problem: IdentificationProblem, state: HorizonState) -> Trajectory:
+    """The point with its multipliers."""
+    return _of_point(Linearised.at(state.lagrangian(problem), state.point), state.estimate)
+
+
+def _of_point(local: Linearised, given: Array | None = None) -> Trajectory:
+    costates = local.lagrangian.costates(local.point, local.jacobians, given)
+    return Trajectory((local.point.theta,), tuple(local.point.states), tuple(costates))

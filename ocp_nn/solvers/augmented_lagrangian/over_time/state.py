@@ -1,0 +1,130 @@
+"""What the loop over time carries from one outer iteration to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....base.display import brief
+from ....problem.identification import IdentificationProblem
+from ..damping import Damping
+from ..state import COUNTS
+from .hardening import Hardening
+from .lagrangian import Lagrangian, Point
+
+__all__ = ["HorizonState", "Rollout", "Watch"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """Parameters and x_0, and the objective of the simulation from there: infinite where that overflows."""
+
+    theta: Array
+    initial: Array
+    objective: float
+
+    __repr__ = brief
+
+    def better(self, other: Rollout) -> Rollout:
+        """The one with the lower objective."""
+        return other if other.objective < self.objective else self
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Since when a solve has been at rest.
+
+    Attributes
+    ----------
+    objective, stationarity : float
+        What was clearly lower than before.
+    outer : int
+        The outer iteration then.
+    """
+
+    objective: float = np.inf
+    stationarity: float = np.inf
+    outer: int = 0
+
+    def after(self, objective: float, stationarity: float, outer: int, *, feasible: bool) -> Watch:
+        """After an outer iteration: the watch begins anew where the point is not feasible, or clearly better."""
+        better = objective < (1.0 - _CLEARLY) * self.objective or stationarity < 0.5 * self.stationarity
+        return Watch(objective, stationarity, outer) if better or not feasible else self
+
+
+# Part of the objective that is clearly lower.
+_CLEARLY = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class HorizonState:
+    """State of the outer loop over time; immutable.
+
+    Attributes
+    ----------
+    point : Point
+    multipliers : array (T - 1, N, n)
+        lambda_{t+1} of the defects d_t, for the next subproblem.
+    estimate : array (T - 1, N, n)
+        lambda + beta d at the point: its costates, whether multipliers are switched on or not.
+    nodes : array of bool (T - 1,)
+        Whether x_{t+1} is a variable.
+    hardening : Hardening
+    damping : Damping
+    anchor : array (T, N, n)
+        The states that the solve started from.
+    best : Rollout
+        The best simulation so far.
+    rollout_objective, stationarity : float
+        Of the point.
+    stalled : bool
+        No step decreases L_beta in floating point.
+    watch : Watch
+    outer : int
+    counts : dict
+    """
+
+    point: Point
+    multipliers: Array
+    estimate: Array
+    nodes: NDArray[np.bool_]
+    hardening: Hardening
+    damping: Damping
+    anchor: Array
+    best: Rollout
+    rollout_objective: float = np.inf
+    stationarity: float = np.inf
+    stalled: bool = False
+    watch: Watch = field(default_factory=lambda: Watch())
+    outer: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+    __repr__ = brief
+
+    @property
+    def phase(self) -> str:
+        """What the last step did."""
+        return "augmented Lagrangian" if self.nodes.any() else "single shooting"
+
+    @property
+    def penalty(self) -> tuple[float, ...]:
+        """beta of the nodes; infinite where there are none."""
+        return (self.hardening.penalty if self.nodes.any() else np.inf,)
+
+    def lagrangian(self, problem: IdentificationProblem) -> Lagrangian:
+        """L_beta of the next subproblem."""
+        hardening = self.hardening
+        weight = hardening.anchor_weight if self.nodes.any() else 0.0
+        return Lagrangian(problem, self.multipliers, hardening.penalty, self.nodes, weight, self.anchor)
+
+    def is_stationary(self, tolerance: float) -> bool:
+        """Whether the gradient is within the tolerance, relative to max(1, J)."""
+        return self.stationarity <= tolerance * max(1.0, self.point.objective)
+
+    def added(self, **more: int) -> dict[str, int]:
+        """The counts with more work added."""
+        return {name: number + more.get(name, 0) for name, number in self.counts.items()}
