@@ -327,6 +327,10 @@ class GenericStage:
         dx = np.zeros_like(self.x) if dx is None else dx
         return self.layer.curvature_product(self.x, self.u, multiplier, dx, du)
 
+    def hessian(self, multiplier: Array) -> tuple[Array, Array, Array]:
+        """Second derivatives of <multiplier_i, f(x_i, u)>: (N, n, n), (N, n, P), and summed over samples (P, P)."""
+        return self.layer.hessian(self.x, self.u, multiplier)
+
     def second_derivative(self, dx: Array | None, du: Array) -> Array:
         dx = np.zeros_like(self.x) if dx is None else dx
         return self.layer.second_derivative(self.x, self.u, dx, du)
