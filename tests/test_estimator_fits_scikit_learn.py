@@ -206,7 +206,7 @@ def test_ctrl_c_ends_all_restarts(monkeypatch):
         solves.append(solve(problem, *arguments, callback=lambda _: True, **settings))
         return solves[-1]
 
-    monkeypatch.setattr("ocp_nn.learning.estimator.solve", interrupted)
+    monkeypatch.setattr("ocp_nn.learning.estimator.base.solve", interrupted)
     regressor = OCPRegressor((3,), weight_decay=1e-3, n_restarts=5, random_state=0).fit(X, Y)
     assert len(solves) == 1 and regressor.status_ is Status.INTERRUPTED
 
