@@ -8,6 +8,7 @@ import pytest
 from ocp_nn import Network, TrainingProblem, forward_dp
 from ocp_nn.forward_dp import kronecker
 from ocp_nn.forward_dp.condensed import Condensed
+from ocp_nn.forward_dp.cost import predict_cost
 from ocp_nn.forward_dp.kronecker import is_kronecker, normal_matrix
 from ocp_nn.forward_dp.primal import PrimalForm
 from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian
@@ -67,5 +68,5 @@ def test_it_is_cheaper_by_the_number_of_rows():
     sub = subproblem(sizes, (7.0,), "softmax", {}, samples=600)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kronecker, "LEAST_ROWS", 11)
-        by_rows = forward_dp.predict_cost(sub, "primal").flops
-    assert forward_dp.predict_cost(sub, "primal").flops < 0.3 * by_rows
+        by_rows = predict_cost(sub, "primal").flops
+    assert predict_cost(sub, "primal").flops < 0.3 * by_rows
