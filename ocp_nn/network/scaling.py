@@ -127,7 +127,8 @@ def _moments(table: Array, weights: Array | None) -> tuple[Array, Array]:
     """Mean and standard deviation, the mean corrected where its own rounding shows beside the deviation."""
 
     def average(values: Array) -> Array:
-        return np.asarray(np.average(values, axis=0, weights=weights))
+        # NumPy's average is no mean of a table without columns
+        return np.asarray(values.mean(axis=0) if weights is None else np.average(values, axis=0, weights=weights))
 
     mean = average(table)
     off = average(table - mean)
