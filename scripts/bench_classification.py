@@ -1,7 +1,8 @@
 """Classification: ours and scikit-learn's MLPClassifier on held-out parts, and solvers on one objective.
 
     python scripts/bench_classification.py [--quick] [--only {folds,timed,deep} ...] [--sets NAME ...] [--folds N]
-                                           [--seeds N] [--limit S] [--jobs N] [--json FILE] [--markdown FILE]
+                                           [--seeds N] [--limit S] [--jobs N] [--merge FILE ...]
+                                           [--json FILE] [--markdown FILE]
 
 Three parts, on scikit-learn's own data (digits, breast_cancer, wine, iris), all on one BLAS thread a process:
 
@@ -13,11 +14,13 @@ Three parts, on scikit-learn's own data (digits, breast_cancer, wine, iris), all
 * **deep**: ten sigmoid layers of five units, our default beside single-shooting methods from standard weights.
 
 The JSON is rewritten after every fold; ``--markdown`` keeps what a file holds above ``<!-- generated -->``.
+``--merge`` adds the results of other files; with ``--only`` and no part, nothing is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import shlex
@@ -42,12 +45,13 @@ PARTS = ("folds", "timed", "deep")
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="iris, two folds, two candidates, one seed, half a second")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--sets", nargs="+", choices=classification.SETS, default=list(classification.SETS))
     parser.add_argument("--folds", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5, help="of the initial weights, in the other two parts")
     parser.add_argument("--limit", type=float, default=5.0, help="processor seconds of a run there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, for the folds alone")
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], metavar="FILE")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args(arguments)
@@ -70,8 +74,6 @@ def run_folds(args: argparse.Namespace, results: dict[str, Any]) -> None:
             print("; ".join(f"{r['method']}: {r['log_loss']:.4f}, {r['seconds']:.1f} s" for r in rows),
                   rows[0]["dataset"], rows[0]["fold"], flush=True)  # fmt: skip
             save(args, results)
-    order = {name: k for k, name in enumerate(classification.SETS)}
-    results["folds"].sort(key=lambda row: (order[row["dataset"]], row["fold"]))
 
 
 def run_timed(args: argparse.Namespace, results: dict[str, Any]) -> None:
@@ -96,6 +98,20 @@ def run_deep(args: argparse.Namespace, results: dict[str, Any]) -> None:
         save(args, results)
 
 
+def merge(results: dict[str, Any], other: dict[str, Any]) -> None:
+    """Add what another file has and these results lack."""
+    for part in ("commands", "notes", *PARTS):
+        results[part] += [entry for entry in other[part] if entry not in results[part]]
+    results["seconds"] += other["seconds"]
+    results["environment"] = other["environment"]
+
+
+def sort(results: dict[str, Any]) -> None:
+    """Folds come in as they are done."""
+    order = {name: k for k, name in enumerate(classification.SETS)}
+    results["folds"].sort(key=lambda row: (order[row["dataset"]], row["fold"]))
+
+
 def save(args: argparse.Namespace, results: dict[str, Any]) -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -106,15 +122,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args = parse(sys.argv[1:] if arguments is None else arguments)
     results: dict[str, Any] = {
         "environment": environment() | {"commit": bench.commit(), "cpu": bench.processor()},
-        "command": "python scripts/bench_classification.py " + shlex.join(args.command),
+        "commands": ["python scripts/bench_classification.py " + shlex.join(args.command)] if args.only else [],
         "notes": [],
+        "seconds": 0.0,
         **{part: [] for part in PARTS},
     }
+    for path in args.merge:
+        merge(results, json.loads(path.read_text()))
     began = time.perf_counter()
     for part, run in zip(PARTS, (run_folds, run_timed, run_deep), strict=True):
         if part in args.only:
             run(args, results)
-    results["seconds"] = time.perf_counter() - began
+    results["seconds"] += time.perf_counter() - began
+    sort(results)
     save(args, results)
     text = "\n\n".join([classification_tables.markdown(results), *results["notes"], _made_by(results)])
     print("\n" + text)
@@ -125,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _made_by(results: dict[str, Any]) -> str:
     where = results["environment"]
-    return f"`{results['command']}`, {results['seconds']:.0f} s, commit {where['commit']}, {where['cpu']}."
+    commands = "; ".join(f"`{command}`" for command in results["commands"])
+    return f"{commands}, {results['seconds']:.0f} s in all, commit {where['commit']}, {where['cpu']}."
 
 
 if __name__ == "__main__":

@@ -132,3 +132,14 @@ def test_times_are_to_the_best_of_all_or_of_the_same_weights(suite):
     assert tables.times(rows, "p", "ours", same_start=False) == [2.0, np.inf]
     assert tables.times(rows, "p", "ours", same_start=True) == [2.0, 3.0]
     assert tables.times(rows, "p", "other", same_start=True)[0] == 0.5
+
+
+def test_merged_results_are_those_of_one_run(suite, results, tmp_path):
+    content, text = results
+    parts = {name: tmp_path / f"{name}.json" for name in suite.PARTS}
+    for name, path in parts.items():
+        path.write_text(json.dumps(content | {other: [] for other in suite.PARTS if other != name}))
+    merged = suite.main(["--only", "--merge", *map(str, parts.values()), "--markdown", str(tmp_path / "c.md")])
+    assert all(merged[name] == content[name] for name in (*suite.PARTS, "notes", "commands", "environment"))
+    tables = [line for line in (tmp_path / "c.md").read_text().splitlines() if line.startswith("|")]
+    assert tables == [line for line in text.splitlines() if line.startswith("|")]
