@@ -18,7 +18,7 @@ import numpy as np
 from deep_suite import adam
 from threadpoolctl import threadpool_limits
 
-from ocp_nn import Network, Scaler, TrainingProblem
+from ocp_nn import Network, OverfittingWarning, Scaler, TrainingProblem
 from ocp_nn.learning import selection
 
 from . import measures
@@ -109,7 +109,9 @@ def _fit_ours(part: Part, candidates: tuple[float, ...], repeats: int, seed: int
     choice = selection.choose_weight_decay(network, part.x, y, candidates, seed=seed, repeats=repeats, loss=loss)
     chosen = time.process_time()
     model = OCPClassifier(HIDDEN, weight_decay=choice.weight_decay, random_state=seed)
-    return choice.weight_decay, chosen, model.fit(part.x, part.labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OverfittingWarning)  # held-out samples have judged
+        return choice.weight_decay, chosen, model.fit(part.x, part.labels)
 
 
 def _fit_sklearn(
