@@ -33,7 +33,7 @@ def mildly_nonlinear(length=100, seed=0):
     return v, y
 
 
-def lorenz(length=200, seed=0, noise=0.02):
+def lorenz(length=400, seed=0, noise=0.02):
     """The x of Lorenz-63, sampled every 0.05: y and the noise floor."""
     rng = np.random.default_rng(1000 + seed)
 

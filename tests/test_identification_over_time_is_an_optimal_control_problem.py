@@ -85,11 +85,11 @@ def test_a_chaotic_record_is_trained_to_the_noise_and_single_shooting_never_foll
     y, floor = lorenz()
     model = StateSpaceModel(num_states=3, num_inputs=0, num_outputs=1, hidden_layer_sizes=(16,))
     problem = IdentificationProblem(model, [(None, y)], 1e-5)
-    result = solve(problem, options=Options(max_outer=150))
+    result = solve(problem, options=Options(max_outer=100))
     assert squared_error(problem, result.trajectory) <= 1.05 * floor
     assert result.max_defect <= 1e-6
     assert not result.certificate.rollout_is_determined
-    single = solve(problem, options=Options(shooting="single", max_outer=60))
+    single = solve(problem, options=Options(shooting="single", max_outer=30))
     assert squared_error(problem, single.trajectory) > 20 * floor
 
 

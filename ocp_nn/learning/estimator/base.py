@@ -169,7 +169,13 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         refuse_what_becomes_numbers("X", X)
         with np.errstate(over="ignore", invalid="ignore"):
             X = validate_data(self, X, dtype=np.float64, reset=False)
-        return self.result_.model.predict_raw(X)
+        return self._trained.predict_raw(X)
+
+    @property
+    def _trained(self) -> Model:
+        model: Model | None = self.result_.model
+        assert model is not None
+        return model
 
     # --- parameters
 

@@ -71,8 +71,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
     Attributes
     ----------
     result_ : Result
-        Everything; ``result_.save(path)`` writes it, ``result_.model`` is what the exports take.  With the Poisson loss
-        that model's output is the logarithm of the rate.
+        Everything; ``result_.save(path)`` writes it, ``result_.model`` is what the exports take.
     status_ : Status
     trajectory_ : Trajectory
         Controls, states and multipliers, in standard units.
@@ -176,7 +175,7 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
     def predict(self, X: ArrayLike) -> Array:
         """Predictions in the targets' own units, of the shape of the y that was fitted; of counts, their rates."""
         predicted = self._outputs(X)
-        if self.result_.model.link == "log":
+        if self._trained.link == "log":
             with np.errstate(over="ignore"):
                 predicted = np.exp(predicted)
         return predicted.ravel() if self._flat else predicted
