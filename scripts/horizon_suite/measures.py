@@ -207,7 +207,8 @@ def _judged(problem: Problem, theta: Array, states: Array) -> dict[str, Any]:
     if problem.exponent is not None:
         with np.errstate(all="ignore"):
             last = (identification.simulated(theta, states) if states.ndim == 2 else states)[-1, 0]
-        found["exponent_ratio"] = lyapunov_exponent(identification, theta, last) / problem.exponent
+        ratio = lyapunov_exponent(identification, theta, last) / problem.exponent
+        found["exponent_ratio"] = ratio if np.isfinite(ratio) else None
     if problem.test is not None:
         found["test_rmse"] = test_rmse(problem, theta)
     return found

@@ -1,7 +1,7 @@
 """The ways to fit a state-space model over a long horizon, all from the same start.
 
-The start is that of our solver, ``start(model, records, "auto", seed)``: parameters and states.  Multiple shooting takes
-both; single shooting takes the parameters and x_0.
+The start is that of our solver, ``start(model, records, "auto", seed)``: parameters and states.  Multiple shooting
+takes both; single shooting takes the parameters and x_0.
 
 Back-propagation through time is NumPy around compiled code here: a simulation, the Jacobians of all steps in one call,
 and one compiled sweep of adjoints.  Its gradient is that of J in theta and x_0 to rounding.  A gradient costs about as
@@ -147,8 +147,23 @@ def adam(rate: float) -> Method:
 
 
 def _lbfgs(simulation: Simulation, z: Array, look: Callable[[Array], None]) -> str:
+    """SciPy's L-BFGS-B, begun anew where its line search gives up, as long as that gains.
+
+    The line search cannot do with infinity: what is above ten times the first J counts as that.
+    """
     limits = {"maxiter": 10**7, "maxfun": 10**8, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
-    found = minimize(simulation, z, jac=True, method="L-BFGS-B", callback=look, options=limits)
+    first, _ = simulation(z)
+    ceiling = 10 * max(first, 1.0) if np.isfinite(first) else 1e100
+
+    def bounded(z: Array) -> tuple[float, Array]:
+        value, gradient = simulation(z)
+        return (value, gradient) if value < ceiling else (ceiling, np.zeros_like(gradient))
+
+    value, gains = first, True
+    while gains:
+        found = minimize(bounded, z, jac=True, method="L-BFGS-B", callback=look, options=limits)
+        gains = found.fun < (1 - 1e-4) * value
+        z, value = found.x, found.fun
     return "converged" if found.success else "stalled"
 
 
