@@ -1,6 +1,7 @@
 """Systems whose records separate ways to fit them over long horizons, and one measured benchmark.
 
-A problem is named by its system and its horizon, ``lorenz-400``; any horizon will do.  Records are synthetic, with 2 %
+A problem is named by its system and its horizon, ``lorenz-400``; any horizon will do, and ``lorenz-400@1e-5`` has a
+weight decay of its own.  Records are synthetic, with 2 %
 of output noise whose realisation is known: half its sum of squares is the *floor*, about what the true system leaves.
 Every seed makes other data.  Outputs are in units of their standard deviation.
 
@@ -13,10 +14,15 @@ chain        six records; a pulse whose height is read out 200 steps later, when
 tanks        the cascaded tanks of the nonlinear benchmarks (Schoukens et al. 2016): 1024 measured samples of real
              water, no floor; ``--data`` names the folder that holds cascaded_tanks/train.csv and test.csv (u, y)
 ===========  ==========================================================================================================
+
+The weight decay is 1e-5, but for Lorenz 2e-3, which is five times the variance of the noise.  With less, models fit the
+noise of a few hundred samples, and their free runs leave the attractor sooner or later: no exponent, whoever has
+fitted them.  (Chosen on the seeds 0, 2 and 3.)
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,19 +81,22 @@ def problem(name: str, seed: int, data: Path | None = None) -> Problem:
     """
     if name == TANKS:
         return _tanks(data)
-    system, _, horizon = name.partition("-")
-    if system not in _SYSTEMS or not horizon.isdigit() or int(horizon) < 2:
+    found = re.fullmatch(r"([a-z]+)-([1-9]\d+)(?:@([\d.e+-]+))?", name)
+    if found is None or found[1] not in _SYSTEMS:
         raise ValueError(
             f"a problem must be {TANKS!r} or one of {', '.join(_SYSTEMS)} with a horizon, as {DEFAULT[0]!r}, "
             f"received {name!r}"
         )
+    system, horizon, decay = found.groups()
     entry = _SYSTEMS[system]
     v, y, noise = entry.records(np.random.default_rng([entry.number, seed]), int(horizon))
     mean, scale = float(np.mean(y + noise)), float(np.std(y + noise))
     outputs = (y + noise - mean) / scale
     experiments = [(inputs, output[:, None]) for inputs, output in zip(v, outputs, strict=True)]
     floor = 0.5 * float(np.sum((noise / scale) ** 2))
-    return Problem(name, _identification(experiments, entry.states, entry.hidden, 1e-5), floor, entry.exponent)
+    weight_decay = entry.weight_decay if decay is None else float(decay)
+    identification = _identification(experiments, entry.states, entry.hidden, weight_decay)
+    return Problem(name, identification, floor, entry.exponent)
 
 
 def _identification(experiments: Experiments, states: int, hidden: int, weight_decay: float) -> IdentificationProblem:
@@ -178,17 +187,18 @@ def _chain(rng: np.random.Generator, steps: int) -> _Records:
 
 @dataclass(frozen=True)
 class _System:
-    """How its records are made, and the model: states, hidden units."""
+    """How its records are made, and the model: states, hidden units, weight decay."""
 
     number: int
     records: Callable[[np.random.Generator, int], _Records]
     states: int
     hidden: int
+    weight_decay: float = 1e-5
     exponent: float | None = None
 
 
 _SYSTEMS = {
-    "lorenz": _System(1, _lorenz, 3, 16, EXPONENT * LORENZ_STEP),
+    "lorenz": _System(1, _lorenz, 3, 12, 2e-3, EXPONENT * LORENZ_STEP),
     "duffing": _System(2, _duffing, 2, 12),
     "pendulum": _System(3, _pendulum, 2, 8),
     "chain": _System(4, _chain, 3, 8),
