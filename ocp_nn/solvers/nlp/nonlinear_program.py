@@ -28,6 +28,9 @@ Arrays = tuple[Array, ...]
 # Interior-point methods stop this near a bound that is active, on either side of it (IPOPT relaxes bounds by 1e-8).
 _AT_BOUND = 1e-6
 
+# Nodes up to which the words for a transcription name them.
+_MOST_NAMED = 12
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NLP:
@@ -105,8 +108,11 @@ class NLP:
         """In words."""
         if not self.nodes:
             return "single shooting"
-        partial = len(self.nodes) < self.training.num_stages - 1
-        return f"multiple shooting at {', '.join(map(str, self.nodes))}" if partial else "multiple shooting"
+        if len(self.nodes) == self.training.num_stages - 1:
+            return "multiple shooting"
+        if len(self.nodes) > _MOST_NAMED:
+            return f"multiple shooting at {len(self.nodes)} of {self.training.num_stages - 1} stages"
+        return f"multiple shooting at {', '.join(map(str, self.nodes))}"
 
     def pack(self, trajectory: Trajectory) -> dict[str, Array]:
         """A trajectory as a starting point.
