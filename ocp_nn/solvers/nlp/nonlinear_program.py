@@ -17,6 +17,7 @@ from ...network.linear_stages import LinearStage
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.shooting import Shooting
 from ...problem.trajectory import Trajectory
+from .equal_rows import equal_rows, linearized
 from .layout import Block, hessian_layout
 from .sparsity import draw_kkt, kkt_table
 
@@ -184,7 +185,12 @@ class NLP:
     def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Arrays]:
         """All rows, linearised at a trajectory, and the outputs of the terms."""
         outputs = self.training.evaluate(trajectory.controls, trajectory.states)
-        return self.training.linearize(trajectory, outputs), outputs[len(self.training.dynamics) :]
+        stages = linearized(self.training, self._equal_rows, trajectory, outputs)
+        return stages, outputs[len(self.training.dynamics) :]
+
+    @cached_property
+    def _equal_rows(self) -> list[list[int]]:
+        return equal_rows(self.training)
 
     def node_multipliers(self, lam_g: Array) -> list[Array]:
         """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
