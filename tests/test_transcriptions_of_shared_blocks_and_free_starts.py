@@ -1,19 +1,20 @@
 """Shared control blocks, terms at every stage and a free x_0 are one nonlinear program in every formulation."""
 
-import time
-
 import casadi as ca
 import numpy as np
 import pytest
 from control_problems import PROBLEMS, random_point, shared_over_time
+from programs import anywhere, casadis, vector, written_out
 
 from ocp_nn import (
     Dense,
+    IdentificationProblem,
     IpoptOptions,
     Network,
     OptimalControlProblem,
     Options,
     Stage,
+    StateSpaceModel,
     Symbolic,
     Term,
     TrainingProblem,
@@ -28,67 +29,13 @@ from ocp_nn import (
     transcribe,
 )
 from ocp_nn.network import stage_hessian
+from ocp_nn.problem import curvature
 from ocp_nn.problem.curvature import hessian_product, reduced_hessian
 from ocp_nn.solvers.nlp.hessian import LagrangianHessian
 from ocp_nn.solvers.nlp.reference import cold_start
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 every_formulation = pytest.mark.parametrize("nodes", [(), (2,), None], ids=["single", "partial", "multiple"])
-
-
-def anywhere(problem, seed=1):
-    """A point that satisfies nothing, with multipliers."""
-    controls, states = random_point(problem, seed)
-    rng = np.random.default_rng(seed + 1)
-    return Trajectory(controls, states, tuple(rng.standard_normal(x.shape) for x in states))
-
-
-def vector(parts):
-    return np.concatenate([np.zeros(0), *(np.ravel(part) for part in parts)])
-
-
-def casadis(nlp, sigma, point):
-    """Objective, constraints, their derivatives, and the Hessian of the Lagrangian: all by CasADi from the program."""
-    x, f, g = (nlp.problem[key] for key in ("x", "f", "g"))
-    lam = ca.MX.sym("lam", nlp.num_constraints)
-    outputs = [f, g, ca.gradient(f, x), ca.jacobian(g, x), ca.hessian(sigma * f + ca.dot(lam, g), x)[0]]
-    values = ca.Function("all", [x, lam], outputs)(point["x0"], point["lam_g0"])
-    return [np.array(value.full()) for value in values]
-
-
-def written_out(problem, nodes):
-    """The program once more, sample by sample and without batches, in SX; and its variables."""
-    variables = transcribe(problem, nodes).variables
-    at_node = {block.stage for block in variables if block.kind == "state"}
-    x = ca.SX.sym("x", variables[-1].stop)
-    parts = {(block.kind, block.stage): x[block.start : block.stop] for block in variables}
-    controls = [parts["control", b] for b in range(len(problem.block_lengths))]
-    objective = sum(rho / 2 * ca.sumsqr(u) for rho, u in zip(problem.decays, controls, strict=True))
-    states, constraints = {}, []
-
-    def called(row, state, i):
-        v = [ca.DM(row.layer.v[i])] if hasattr(row.layer, "v") else []
-        return row.layer.function(state, controls[row.block], *v)
-
-    for k, width in enumerate(problem.widths):
-        for i in range(problem.num_samples):
-            variable = parts["state", k][i * width : (i + 1) * width] if k in at_node else None
-            value = ca.DM(problem.x[i]) if k == 0 else called(problem.dynamics[k - 1], states[k - 1, i], i)
-            states[k, i] = value if variable is None else variable
-            if k and variable is not None:
-                constraints.append(value - variable)
-            if k == 0 and problem.has_free_start:
-                objective += problem.initial_weight / 2 * ca.sumsqr(variable - value)
-    for term in problem.terms:
-        for i in range(problem.num_samples):
-            objective += term_value(term.data, called(term, states[term.stage, i], i), i)
-    return x, objective, ca.vertcat(ca.SX(0, 1), *constraints)
-
-
-def term_value(data, z, i):
-    if data.weights is not None and data.weights.ndim == 2:
-        return ca.dot(ca.DM(data.weights[i]), (z - ca.DM(data.y[i])) ** 2) / 2
-    return (1.0 if data.weights is None else data.weights[i]) * data.loss.symbolic(z, ca.DM(data.y[i]))
 
 
 @every_formulation
@@ -353,39 +300,85 @@ def test_tied_networks_are_transcribed_with_their_model():
     assert result.predict(x) == pytest.approx(problem.network.predict(result.trajectory.controls, x))
 
 
-def over_time(steps, hidden=8, width=2):
-    """One block for everything over a long horizon."""
-    x, v = ca.SX.sym("x", width), ca.SX.sym("v", 1)
-    inner, last = Dense(width + 1, hidden, "tanh"), Dense(hidden, width, "identity")
-    out = Dense(width, 1, "identity")
-    cuts = np.cumsum([0, inner.num_controls, last.num_controls, out.num_controls]).tolist()
-    u = ca.SX.sym("u", cuts[-1])
-    parts = ca.vertsplit(u, cuts)
-    f = ca.Function("f", [x, u, v], [0.9 * x + last.function(inner.function(ca.vertcat(x, v), parts[0]), parts[1])])
-    h = ca.Function("h", [x, u], [out.function(x, parts[2])])
-    rng = np.random.default_rng(0)
-    inputs, targets = rng.standard_normal((steps, 1, 1)), rng.standard_normal((steps + 1, 1, 1))
+def reordered(problem):
+    """The same with its blocks numbered in another order than that of their first use."""
+    new = (2, 0, 1)
     return OptimalControlProblem(
-        [Stage(f, exogenous=inputs[k]) for k in range(steps)],
-        [Term(k, h, targets[k]) for k in range(steps + 1)],
-        np.zeros((1, width)),
-        weight_decay=1e-2,
-        initial_weight=1.0,
+        [Stage(stage.layer, new[stage.block], unit=stage.unit) for stage in problem.dynamics],
+        [Term.of_data(term.stage, term.layer, new[term.block], term.data) for term in problem.terms],
+        problem.x,
+        weight_decay=[problem.decays[new.index(b)] for b in range(3)],
     )
 
 
-def entries(nlp):
-    """Entries of the Hessian, and of the Jacobian."""
-    return np.array([nlp.hessian_sparsity.nnz(), nlp.jacobian_sparsity.nnz()])
+def test_the_numbers_of_blocks_do_not_matter():
+    problem = PROBLEMS["mixed losses and blocks"]
+    other = reordered(problem)
+    for nodes in ((), (2,), None):
+        mine, theirs = transcribe(problem, nodes), transcribe(other, nodes)
+        assert [block.name for block in theirs.variables if block.kind == "control"] == ["u2", "u0", "u1"]
+        point = mine.pack(anywhere(problem))
+        for first, second in zip(casadis(mine, 0.7, point), casadis(theirs, 0.7, point), strict=True):
+            np.testing.assert_allclose(first, second, atol=1e-12)
+        hessians = [LagrangianHessian(nlp)(point["x0"], [], 0.7, point["lam_g0"]).full() for nlp in (mine, theirs)]
+        np.testing.assert_allclose(*hessians, atol=1e-12)
+    controls, _ = random_point(problem)
+    parts = problem.split(np.arange(problem.num_controls))
+    inverse = np.concatenate([*parts[1:], parts[0]])
+    found = reduced_hessian(other, (*controls[1:], controls[0]))
+    np.testing.assert_allclose(found, reduced_hessian(problem, controls)[np.ix_(inverse, inverse)], atol=1e-12)
 
 
-def test_a_long_horizon_is_built_in_seconds_and_grows_linearly():
-    began = time.process_time()
-    nlps = [multiple_shooting(over_time(steps)) for steps in (100, 200, 300)]
-    first, second, third = (entries(nlp) for nlp in nlps)
-    np.testing.assert_array_equal(third - second, second - first)
-    n, controls = 2, nlps[0].training.num_controls
-    assert (second - first)[0] == 100 * (n * controls + n * (n + 1) // 2)
-    options = IpoptOptions(max_iterations=3)
-    assert solve_ipopt(nlps[-1], options=options).counts["iterations"] == 3
-    assert time.process_time() - began < 20
+def records():
+    """Two records of different lengths, with a measurement missing."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for length in (30, 24):
+        v = rng.standard_normal((length, 1))
+        x, y = np.zeros(2), np.zeros((length, 1))
+        for t in range(length):
+            y[t] = x[0] + 0.02 * rng.standard_normal()
+            x = np.array([0.8 * x[0] + 0.3 * np.tanh(x[1]) + 0.1 * v[t, 0], 0.7 * x[1] - 0.3 * x[0] + 0.5 * v[t, 0]])
+        y[length // 3] = np.nan
+        pairs.append((v, y))
+    return pairs
+
+
+def test_identification_is_transcribed_and_solved_like_any_problem():
+    model = StateSpaceModel(num_states=2, num_inputs=1, num_outputs=1, hidden_layer_sizes=[3])
+    problem = IdentificationProblem(model, records(), 1e-2, initial_weight=0.1)
+    for nodes in ((), (5, 10, 11), None):
+        nlp = transcribe(problem, nodes)
+        rng = np.random.default_rng(1)
+        point = {"x0": 0.3 * rng.standard_normal(nlp.num_variables), "lam_g0": rng.standard_normal(nlp.num_constraints)}
+        f, g, *_, expected = casadis(nlp, 0.7, point)
+        trajectory = nlp.unpack(point["x0"])
+        assert float(f[0, 0]) == pytest.approx(problem.objective(trajectory), rel=1e-12)
+        np.testing.assert_allclose(g.ravel(), vector(problem.defects(trajectory)[k - 1] for k in nlp.nodes), atol=1e-12)
+        found = LagrangianHessian(nlp, symmetric=True)(point["x0"], [], 0.7, point["lam_g0"]).full()
+        assert np.abs(found - expected).max() < 1e-10 * np.abs(expected).max()
+    ours = solve(problem, options=Options(tolerance=1e-7))
+    theirs = solve_ipopt(multiple_shooting(problem), ours.trajectory)
+    assert theirs.success and theirs.certificate.passed()
+    assert theirs.objective == pytest.approx(ours.objective, rel=1e-6)
+
+
+def test_chunks_of_samples_add_up(monkeypatch):
+    for problem in PROBLEMS.values():
+        nlp = multiple_shooting(problem)
+        point = nlp.pack(anywhere(problem))
+        whole = LagrangianHessian(nlp).nonzeros(point["x0"], 0.7, point["lam_g0"])
+        with monkeypatch.context() as smaller:
+            smaller.setattr(curvature, "_CHUNK", 1)
+            pieces = LagrangianHessian(nlp).nonzeros(point["x0"], 0.7, point["lam_g0"])
+        np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-12 * np.abs(whole).max())
+
+
+def test_a_problem_without_dynamics_is_a_regression():
+    x, y = np.linspace(-1, 1, 9)[:, None], np.linspace(0, 2, 9)[:, None]
+    line = Dense(1, 1, "identity")
+    for alpha in (np.inf, 10.0):
+        problem = OptimalControlProblem([], [Term(0, line, y)], x, weight_decay=1e-3, initial_weight=alpha)
+        result = solve_ipopt(multiple_shooting(problem), (np.ones(2),))
+        assert result.success and result.certificate.passed()
+        assert result.objective == pytest.approx(solve(problem, options=Options(tolerance=1e-8)).objective, rel=1e-6)

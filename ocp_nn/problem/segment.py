@@ -30,11 +30,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network.layers import Driven
+from ..network.layers import Driven, Symbolic
 from ..network.linear_stages import DenseStage, GenericStage, LinearStage
 from .optimal_control import OptimalControlProblem
 
-__all__ = ["Segment", "SegmentHessian", "SegmentStage", "SegmentTerm", "segment_between", "stacked", "times"]
+__all__ = [
+    "Segment",
+    "SegmentHessian",
+    "SegmentStage",
+    "SegmentTerm",
+    "joined_layer",
+    "segment_between",
+    "stacked",
+    "times",
+]
 
 Array = NDArray[np.float64]
 
@@ -280,16 +289,22 @@ def stacked(segments: Sequence[Segment]) -> Segment:
 
 def _together(stages: Sequence[LinearStage]) -> LinearStage:
     """One stage with the samples of all."""
-    x = np.concatenate([stage.x for stage in stages])  # type: ignore[attr-defined]
-    first = stages[0]
+    first, rest = stages[0], stages[1:]
     if isinstance(first, DenseStage):
-        return DenseStage(first.layer, x, first.u, np.concatenate([stage.value for stage in stages]))  # type: ignore[attr-defined]
-    assert isinstance(first, GenericStage)
-    layer = first.layer
-    if isinstance(layer, Driven):
-        layer = Driven(layer.stage, np.concatenate([stage.layer.v for stage in stages]))  # type: ignore[attr-defined]
-    jacobians = (np.concatenate([stage.A for stage in stages]), np.concatenate([stage.B for stage in stages]))
-    return GenericStage(layer, x, first.u, *jacobians)
+        dense = [first, *(stage for stage in rest if isinstance(stage, DenseStage))]
+        x, value = (np.concatenate([getattr(stage, name) for stage in dense]) for name in ("x", "value"))
+        return DenseStage(first.layer, x, first.u, value)
+    generic = [stage for stage in stages if isinstance(stage, GenericStage)]
+    x, a, b = (np.concatenate([getattr(stage, name) for stage in generic]) for name in ("x", "A", "B"))
+    return GenericStage(joined_layer([stage.layer for stage in generic]), x, generic[0].u, a, b)
+
+
+def joined_layer(layers: Sequence[Symbolic | Driven]) -> Symbolic | Driven:
+    """The layer of the samples of all, which are one function: with the exogenous inputs of all where it has any."""
+    first = layers[0]
+    if not isinstance(first, Driven):
+        return first
+    return Driven(first.stage, np.concatenate([layer.v for layer in layers if isinstance(layer, Driven)]))
 
 
 def _joined(arrays: Sequence[Array | None]) -> Array | None:

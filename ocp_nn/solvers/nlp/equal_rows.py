@@ -9,12 +9,23 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...network.layers import Dense, Driven, Layer
+from ...network.layers import Dense, Driven, Layer, Symbolic
+from ...network.linear_stages import GenericStage, LinearStage, linearize_layer
 from ...problem.data_term import DataTerm
 from ...problem.optimal_control import OptimalControlProblem
+from ...problem.segment import joined_layer
 from ...problem.structure import Term
+from ...problem.trajectory import Trajectory
 
-__all__ = ["equal_segments", "equal_terms", "runs_of_stages", "stacked_input", "together"]
+__all__ = [
+    "equal_rows",
+    "equal_segments",
+    "equal_terms",
+    "linearized",
+    "runs_of_stages",
+    "stacked_input",
+    "together",
+]
 
 Member = TypeVar("Member")
 Array = NDArray[np.float64]
@@ -56,6 +67,37 @@ def equal_segments(problem: OptimalControlProblem, nodes: Sequence[int]) -> list
         return is_free, tuple(rows[first:last]), tuple(looking)
 
     return _grouped((key(*cuts), cuts) for cuts in pairwise((0, *nodes, problem.num_stages)))
+
+
+def equal_rows(problem: OptimalControlProblem) -> list[list[int]]:
+    """All rows, stages and then terms, in groups of one function and one control block."""
+    return _grouped(((layer_key(row.layer), row.block), j) for j, row in enumerate(problem.rows))
+
+
+def linearized(
+    problem: OptimalControlProblem, groups: Sequence[Sequence[int]], trajectory: Trajectory, outputs: Sequence[Array]
+) -> tuple[LinearStage, ...]:
+    """``problem.linearize``, the Jacobians of each group of :func:`equal_rows` by one call of CasADi."""
+    at = (*range(len(problem.dynamics)), *(term.stage for term in problem.terms))
+    found: dict[int, LinearStage] = {}
+    for group in groups:
+        u = trajectory.controls[problem.row_blocks[group[0]]]
+        states = [trajectory.states[at[j]] for j in group]
+        layers = [layer for j in group if not isinstance(layer := problem.layers[j], Dense)]
+        if len(layers) < 2:
+            each = [linearize_layer(problem.layers[j], x, u, outputs[j]) for j, x in zip(group, states, strict=True)]
+        else:
+            each = _linearized(layers, states, u)
+        found |= zip(group, each, strict=True)
+    return tuple(found[j] for j in range(len(problem.rows)))
+
+
+def _linearized(layers: Sequence[Symbolic | Driven], states: Sequence[Array], u: Array) -> list[LinearStage]:
+    """Layers that are one function, at the states of each."""
+    x, samples = np.concatenate(states), len(states[0])
+    a, b = joined_layer(layers).jacobians(x, u)
+    cuts = [slice(start, start + samples) for start in range(0, len(x), samples)]
+    return [GenericStage(layer, x[cut], u, a[cut], b[cut]) for layer, cut in zip(layers, cuts, strict=True)]
 
 
 def together(problem: OptimalControlProblem, terms: Sequence[int]) -> DataTerm:

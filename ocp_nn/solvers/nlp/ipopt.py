@@ -1,6 +1,7 @@
 """IPOPT on a transcription: the independent reference.
 
-IPOPT (Waechter and Biegler, 2006) gets objective, gradient, constraints and Jacobian from CasADi; the Hessian of the
+IPOPT (Waechter and Biegler, 2006) gets objective, gradient, constraints and Jacobian from CasADi (over long horizons,
+where :mod:`.constraint_jacobian` puts the latter together, from CasADi's derivatives of a stage); the Hessian of the
 Lagrangian comes from :mod:`.hessian`, because CasADi's takes minutes to build for networks of ordinary size.
 What it calls a KKT point therefore does not rest on any derivative of ours.
 

@@ -17,6 +17,7 @@ from ...network.linear_stages import LinearStage
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.shooting import Shooting
 from ...problem.trajectory import Trajectory
+from .equal_rows import equal_rows, linearized
 from .layout import Block, hessian_layout
 from .sparsity import draw_kkt, kkt_table
 
@@ -27,6 +28,9 @@ Arrays = tuple[Array, ...]
 
 # Interior-point methods stop this near a bound that is active, on either side of it (IPOPT relaxes bounds by 1e-8).
 _AT_BOUND = 1e-6
+
+# Nodes up to which the words for a transcription name them.
+_MOST_NAMED = 12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,8 +109,11 @@ class NLP:
         """In words."""
         if not self.nodes:
             return "single shooting"
-        partial = len(self.nodes) < self.training.num_stages - 1
-        return f"multiple shooting at {', '.join(map(str, self.nodes))}" if partial else "multiple shooting"
+        if len(self.nodes) == self.training.num_stages - 1:
+            return "multiple shooting"
+        if len(self.nodes) > _MOST_NAMED:
+            return f"multiple shooting at {len(self.nodes)} of {self.training.num_stages - 1} stages"
+        return f"multiple shooting at {', '.join(map(str, self.nodes))}"
 
     def pack(self, trajectory: Trajectory) -> dict[str, Array]:
         """A trajectory as a starting point.
@@ -178,7 +185,12 @@ class NLP:
     def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Arrays]:
         """All rows, linearised at a trajectory, and the outputs of the terms."""
         outputs = self.training.evaluate(trajectory.controls, trajectory.states)
-        return self.training.linearize(trajectory, outputs), outputs[len(self.training.dynamics) :]
+        stages = linearized(self.training, self._equal_rows, trajectory, outputs)
+        return stages, outputs[len(self.training.dynamics) :]
+
+    @cached_property
+    def _equal_rows(self) -> list[list[int]]:
+        return equal_rows(self.training)
 
     def node_multipliers(self, lam_g: Array) -> list[Array]:
         """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
