@@ -210,6 +210,10 @@ class DenseStage:
         """E = Psi diag(D)."""
         return psi if self.layer.activation == "identity" else psi * self.slope[:, None, :]
 
+    def kronecker_factors(self, psi: Array) -> tuple[Array, Array]:
+        """E = Psi diag(D), (N, m, n'), and z = [x, 1], (N, n + 1): a sample's rows Psi B are z' (x) E."""
+        return self._scaled(psi), np.column_stack([self.x, np.ones(self.num_samples)])
+
     def write_control_rows(self, psi: Array, out: Array) -> None:
         e = self._scaled(psi)
         table = out.reshape(*e.shape[:2], self.num_inputs + 1, -1)  # splits the last axis: a view
