@@ -8,9 +8,23 @@ import pytest
 from control_problems import PROBLEMS
 from programs import anywhere, casadis, over_time
 
-from ocp_nn import IpoptOptions, Network, TrainingProblem, multiple_shooting, single_shooting, solve_ipopt, transcribe
+from ocp_nn import (
+    Dense,
+    IpoptOptions,
+    Network,
+    OptimalControlProblem,
+    Stage,
+    Term,
+    TrainingProblem,
+    multiple_shooting,
+    single_shooting,
+    solve_ipopt,
+    transcribe,
+)
 from ocp_nn.solvers.nlp import ipopt
 from ocp_nn.solvers.nlp.constraint_jacobian import constraint_jacobian
+from ocp_nn.solvers.nlp.equal_rows import equal_terms
+from ocp_nn.solvers.nlp.hessian import LagrangianHessian
 
 X, Y = [[-1.0], [0.0], [1.0]], [0.3, -0.2, 0.1]
 TIED = TrainingProblem(Network.mlp([1, 3, 3, 3, 1], tied=True), X, Y, 1e-2)
@@ -67,3 +81,21 @@ def test_long_horizons_are_described_in_few_words():
     assert len(multiple_shooting(problem).spy()) < 400
     assert transcribe(problem, range(1, 50)).transcription == "multiple shooting at 49 of 60 stages"
     assert transcribe(problem, [3, 4]).transcription == "multiple shooting at 3, 4"
+
+
+def test_weights_of_every_kind_go_together():
+    rng = np.random.default_rng(0)
+    layer, output = Dense(2, 2, "tanh"), Dense(2, 2, "identity")
+    kinds = [None, [1.0, 0.5, 2.0], rng.uniform(size=(3, 2)), None]
+    problem = OptimalControlProblem(
+        [Stage(layer)] * 3,
+        [Term(k, output, rng.standard_normal((3, 2)), sample_weight=weight) for k, weight in enumerate(kinds)],
+        rng.standard_normal((3, 2)),
+    )
+    assert [len(group) for group in equal_terms(problem)] == [4]
+    nlp = multiple_shooting(problem)
+    point = nlp.pack(anywhere(problem))
+    f, *_, expected = casadis(nlp, 0.7, point)
+    assert float(f[0, 0]) == pytest.approx(problem.objective(anywhere(problem)), rel=1e-12)
+    found = LagrangianHessian(nlp, symmetric=True)(point["x0"], [], 0.7, point["lam_g0"]).full()
+    assert np.abs(found - expected).max() < 1e-10 * np.abs(expected).max()

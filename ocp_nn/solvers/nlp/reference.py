@@ -1,6 +1,6 @@
 """IPOPT as a reference and as a check.
 
-* :func:`cold_start` solves the same problem by single shooting from the same initial weights.  Such problems are nonconvex,
+* :func:`cold_start` solves the same problem by single shooting from the same initial weights.  Training is nonconvex,
   so it may well end in another basin: a row to compare with, no proof of anything.
 * :func:`confirm` starts IPOPT with the exact Hessian *at our solution*.  If that is a solution, IPOPT ends successfully
   and the objective stays where it was.  This check means something: IPOPT measures the gradient by its own evaluation
