@@ -184,5 +184,7 @@ def test_bad_input_is_one_clear_sentence(settings, y, weights, words):
 
 def test_the_decision_is_the_network_in_log_odds():
     fitted = OCPClassifier((4,), **QUICK).fit(MOONS, SIDES)
-    np.testing.assert_array_equal(fitted.result_.predict(MOONS).ravel(), fitted.decision_function(MOONS))
+    np.testing.assert_array_equal(fitted.result_.model.raw_outputs(MOONS).ravel(), fitted.decision_function(MOONS))
+    np.testing.assert_allclose(fitted.result_.predict(MOONS).ravel(), fitted.predict_proba(MOONS)[:, 1])
+    assert fitted.result_.model.classes == tuple(fitted.classes_.tolist())
     np.testing.assert_allclose(special.logit(fitted.predict_proba(MOONS)[:, 1]), fitted.decision_function(MOONS))

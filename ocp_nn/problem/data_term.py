@@ -53,8 +53,8 @@ class DataTerm:
     weights: Array | None
 
     @classmethod
-    def of(cls, loss: str | Loss, y: Array, sample_weight: ArrayLike | None) -> DataTerm:
-        """The term of a loss and of weights as a user gives them.
+    def of(cls, loss: str | Loss, y: Array, sample_weight: ArrayLike | None, *, by_number: bool = False) -> DataTerm:
+        """The term of a loss and of weights as a user gives them, ``by_number`` also (N, m) for squares.
 
         Raises
         ------
@@ -65,7 +65,9 @@ class DataTerm:
         checks.check("loss", loss, _LOSS)
         loss = loss_named(loss)
         loss.check_targets(y)
-        weights = None if sample_weight is None else _weights(sample_weight, y.shape, isinstance(loss, Squared))
+        weights = (
+            None if sample_weight is None else _weights(sample_weight, y.shape, by_number and isinstance(loss, Squared))
+        )
         if weights is not None and weights.ndim == 1 and not weights.all():
             loss.check_targets(y[weights > 0])
         return cls(loss, y, None if weights is None or (weights == 1.0).all() else weights)

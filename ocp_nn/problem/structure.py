@@ -105,7 +105,8 @@ class Term:
         checks.check("block", block, checks.integer(0))
         self.layer = _layer(output, exogenous)
         self.stage, self.block = int(stage), int(block)
-        self.data = DataTerm.of(loss, checks.table("targets", targets, self.layer.num_outputs), sample_weight)
+        targets = checks.table("targets", targets, self.layer.num_outputs)
+        self.data = DataTerm.of(loss, targets, sample_weight, by_number=True)
 
     @classmethod
     def of_data(cls, stage: int, layer: Layer, block: int, data: DataTerm) -> Term:
