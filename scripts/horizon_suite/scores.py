@@ -9,7 +9,7 @@ import numpy as np
 
 from .measures import CLOSED, WITHIN, time_to
 from .methods import IPOPT_MULTIPLE, METHODS, OURS, family
-from .problems import TANKS
+from .problems import DEFAULT, TANKS
 
 __all__ = [
     "Run",
@@ -31,8 +31,10 @@ _EXPONENT = 0.1
 
 
 def problems_of(runs: Sequence[Run]) -> list[str]:
-    """In the order of their first runs, tanks last."""
-    return sorted(dict.fromkeys(run["problem"] for run in runs), key=lambda name: name == TANKS)
+    """Those of the suite in its order, then others, tanks last."""
+    there = dict.fromkeys(run["problem"] for run in runs)
+    known = [name for name in DEFAULT if name in there]
+    return sorted(dict.fromkeys([*known, *there]), key=lambda name: name == TANKS)
 
 
 def families(runs: Sequence[Run]) -> list[str]:
