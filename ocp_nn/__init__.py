@@ -102,8 +102,11 @@ def _is_there(package: str) -> bool:
         return False
 
 
+# scikit-learn is an extra, and slow to import.
+_ESTIMATORS = ("OCPClassifier", "OCPRegressor")
+
 if _is_there("sklearn"):
-    __all__ += ["OCPRegressor"]  # without its package, ``from ocp_nn import *`` gives the rest
+    __all__ += _ESTIMATORS  # without its package, ``from ocp_nn import *`` gives the rest
 
 __version__ = VERSION
 
@@ -112,15 +115,12 @@ _ON_DEMAND = {"conditioning": ".analysis.conditioning", "export": ".export", "re
 
 
 def __getattr__(name: str) -> Any:
-    # scikit-learn is an extra, and slow to import
-    if name == "OCPRegressor":
-        from .learning.estimator import OCPRegressor
-
-        return OCPRegressor
+    if name in _ESTIMATORS:
+        return getattr(import_module(".learning.estimator", __name__), name)
     if name in _ON_DEMAND:
         return import_module(_ON_DEMAND[name], __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_DEMAND, "OCPRegressor"})
+    return sorted({*globals(), *_ON_DEMAND, *_ESTIMATORS})

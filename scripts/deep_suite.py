@@ -148,7 +148,7 @@ def objective_and_gradient(problem: TrainingProblem, flat: np.ndarray) -> tuple[
     for layer, u in zip(problem.network.layers, controls, strict=True):
         states.append(layer.forward(states[-1], u))
     stages = problem.linearize(Trajectory(controls, tuple(states[:-1])), tuple(states[1:]))
-    gradient = problem.backpropagate(stages, controls, [states[-1] - problem.y]).gradient
+    gradient = problem.backpropagate(stages, controls, problem.output_gradients(states[-1:])).gradient
     return problem.cost(controls, states[-1:]), np.concatenate(gradient)
 
 

@@ -33,9 +33,9 @@ def horizon(
     """
     rng = np.random.default_rng(seed)
     a = growth * np.linalg.qr(rng.standard_normal((stages, samples, width, width)))[0]
-    b = rng.standard_normal((stages, samples, width, controls)) / np.sqrt(controls)
+    b = rng.standard_normal((stages, samples, width, controls)) / np.sqrt(max(1, controls))
     c = rng.standard_normal((stages + 1, samples, outputs, width))
-    d = rng.standard_normal((stages + 1, samples, outputs, controls)) / np.sqrt(controls)
+    d = rng.standard_normal((stages + 1, samples, outputs, controls)) / np.sqrt(max(1, controls))
     r = rng.standard_normal((stages + 1, samples, outputs))
     lost = rng.random((stages + 1, samples, outputs)) < missing
     c[lost], d[lost], r[lost] = 0.0, 0.0, 0.0

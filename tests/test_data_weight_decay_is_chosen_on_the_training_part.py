@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ocp_nn import Network
+from ocp_nn import Network, TrainingProblem
 from ocp_nn.learning.selection import AS_GOOD, _held_out_split, choose_weight_decay
 
 NETWORK = Network.mlp([1, 6, 1])
@@ -61,7 +61,7 @@ def test_large_tables_are_sampled(monkeypatch):
     selection = choose_weight_decay(NETWORK, *noisy_line(0.6), candidates=[1.0])
     assert (selection.num_train, selection.num_used, selection.num_validation) == (40, 30, 6)
     assert "6 of 30 drawn from the 40 training samples" in selection.message
-    split = _held_out_split(40, seed=0)
+    split = _held_out_split(TrainingProblem(NETWORK, *noisy_line(0.6)), seed=0)
     assert len({*split.train, *split.test}) == 30
     assert not {*split.train} & {*split.test}
 

@@ -94,6 +94,25 @@ def test_malformed_subproblems(sub, changes, message):
         changed(sub, **changes)
 
 
+def test_trust_leaves_the_checks_out_but_those_of_a_damping(sub):
+    wrong = replace(sub, penalty=(1.0, 0.0), trusted=True)
+    with pytest.raises(ValueError, match="penalties and the initial weight must lie in"):
+        replace(wrong)
+    undamped = replace(sub, weight_decay=0.0, damping=0.0, trusted=True)
+    with pytest.raises(ValueError, match=r"must have a positive sum, received 0\.0 and 0\.0"):
+        undamped.damped(0.0)
+    with pytest.raises(ValueError, match="damping must be a finite number >= 0"):
+        undamped.damped(-1.0)
+
+
+@pytest.mark.parametrize("form", forward_dp.FORMS)
+def test_trusted_data_that_fit_give_the_same_step(sub, form):
+    checked, trusted = (forward_dp.solve(replace(sub, trusted=trusted), form) for trusted in (False, True))
+    for kind in ("controls", "states", "multipliers"):
+        for a, b in zip(getattr(checked, kind), getattr(trusted, kind), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_unknown_forms(sub):
     with pytest.raises(ValueError, match=r"form must be one of auto, information, covariance.*, received 'riccati'"):
         forward_dp.solve(sub, "riccati")

@@ -90,6 +90,18 @@ def test_nothing_but_the_last_control_changes_and_the_value_only_falls(network, 
             assert plain.at(other, states).value > point.value
 
 
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_subproblems_that_are_trusted_would_pass_their_checks(network, penalty):
+    plain, controls, states = place(problem_of(network), penalty)
+    for lagrangian in (plain, replace(plain, projected=True)):
+        trusted = lagrangian.subproblem(lagrangian.at(controls, states), 0.1)
+        checked = replace(trusted)  # made anew, checks and all
+        assert all(
+            a is b for a, b in zip(trusted.controls + trusted.gaps, checked.controls + checked.gaps, strict=True)
+        )
+
+
 @pytest.mark.parametrize("method", [Method(), Method(second_order=True)], ids=["Gauss-Newton", "second order"])
 def test_all_steps_go_from_one_projected_point_to_another(method, monkeypatch):
     """Earlier factorisations included: every linearisation after the first step is at such a point."""

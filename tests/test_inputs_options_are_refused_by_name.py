@@ -56,6 +56,24 @@ BAD = {
     "integer >= 2": [*NO_NUMBER, 1, 0, 2.0, INF],
     "word": [*NOTHING, 0, True, NAN, "", "nonsense", b"auto", ["auto"]],
     "boolean": [*NOTHING, 0, 1, 1.0, "yes", "", NAN, np.array([True])],
+    "nodes or steps": [
+        object(),
+        {"a": 1},
+        0,
+        -1,
+        1.7,
+        True,
+        NAN,
+        "double",
+        "",
+        [1.7],
+        [True],
+        ["1"],
+        [0],
+        [-1],
+        [NAN],
+        [[1]],
+    ],
     "nodes": [object(), {"a": 1}, 1, 1.7, True, NAN, "double", "", [1.7], [True], ["1"], [0], [-1], [NAN], [[1]], HUGE],
     "widths": [*NOTHING, 1.5, NAN, "3", "x", [1.5], [2.0], [True], ["3"], [0], [-1], [None], [NAN], [INF]],
     "penalties": [*NOTHING, NAN, "x", 0, -1.0, [0.0], [-1.0], [NAN], ["1"], [True], [1j], {1.0}, np.ones((2, 2)) < 3],
@@ -65,6 +83,7 @@ BAD = {
     "names": [object(), 1, True, "nonsense", ["nonsense"], [1], [None], {"a": 1}],
     "object": [0, "x", [1], object()],
     "mapping": [0, "x", [1], object()],
+    "balanced or mapping": [0, 1.0, NAN, "x", "", ["balanced"], [1.0, 2.0], object(), np.ones(2)],
     "callable": [0, "x", [1], {}],
     "path": [None, 0, 1.5, True, "", [], object()],
     "identifier": [*NOTHING, 0, "", "1a", "int", "class", "a b", "é", "a-b", "_x", "a__b", "sin", "casadi_x", "x" * 64],
@@ -88,7 +107,7 @@ def prepared(**options):
 OPTIONS = {
     "seed": "integer >= 0",
     "initialisation": "word",
-    "shooting": "nodes",
+    "shooting": "nodes or steps",
     "tolerance": "positive",
     "inner_accuracy": "word",
     "inner_tolerance": "positive",
@@ -249,6 +268,8 @@ ENTRIES = {
 }
 
 ESTIMATOR = {
+    "loss": "word",
+    "huber_delta": "positive",
     "hidden_layer_sizes": "widths",
     "activation": "word",
     "residual": "boolean",
@@ -263,6 +284,10 @@ ESTIMATOR = {
     "validation_fraction": "share",
     "n_iter_no_change": "integer >= 1",
 }
+
+
+OF_CLASSIFIER = {name: kind for name, kind in ESTIMATOR.items() if name not in ("loss", "huber_delta")}
+OF_CLASSIFIER |= {"class_weight": "balanced or mapping"}
 
 
 def refused(act, option, value):
@@ -292,6 +317,18 @@ def test_a_bad_parameter_of_the_estimator_too(option):
             refused(fit, option, value)
 
 
+@pytest.mark.parametrize("option", OF_CLASSIFIER)
+def test_a_bad_parameter_of_the_classifier_too(option):
+    pytest.importorskip("sklearn")
+
+    def fit(**parameters):
+        ocp_nn.OCPClassifier(**{"weight_decay": 1.0} | parameters).fit(X, X.ravel() > 0)
+
+    for value in BAD[OF_CLASSIFIER[option]]:
+        if not (option == "hidden_layer_sizes" and isinstance(value, int)):
+            refused(fit, option, value)
+
+
 def test_every_field_of_the_options_has_a_kind():
     assert {field.name for field in fields(Options)} == set(options._KINDS) == set(OPTIONS)
     assert {field.name for field in fields(IpoptOptions)} == set(ipopt_module._KINDS) == set(ENTRIES["IpoptOptions"][1])
@@ -302,6 +339,7 @@ def test_every_field_of_the_options_has_a_kind():
 def test_every_parameter_of_the_estimator_has_a_kind():
     pytest.importorskip("sklearn")
     assert set(ocp_nn.OCPRegressor().get_params()) - set(ESTIMATOR) == {"random_state"}
+    assert set(ocp_nn.OCPClassifier().get_params()) - set(OF_CLASSIFIER) == {"random_state"}
 
 
 def test_numbers_of_numpy_are_numbers():

@@ -161,6 +161,15 @@ def test_single_shooting_of_unstable_dynamics_overflows_in_one_clear_error(form,
 
 
 @pytest.mark.parametrize("form", KALMAN)
+def test_no_controls_are_plain_smoothing(form):
+    sub = horizon(penalty=10.0, controls=0)
+    step = forward_dp.solve(sub, form)
+    _, dx = full_space_solution(sub)
+    np.testing.assert_allclose(step.states, dx, rtol=0, atol=1e-12 * np.abs(dx).max())
+    assert step.controls[0].shape == (0,)
+
+
+@pytest.mark.parametrize("form", KALMAN)
 def test_several_blocks_with_weight_decays_of_their_own(form):
     """Three blocks of different lengths, which take turns over time."""
     sub = horizon(21, controls=7)

@@ -108,6 +108,9 @@ def test_without_layers_the_stages_are_linear():
     dx, du = X, U
     assert not stack.second_derivative(dx, du).any() and not stack[1].second_derivative(dx[1], du).any()
     assert not any(part.any() for part in stack[1].curvature_product(dx[0], dx[1], du))
+    some = stack[1].rows(slice(1, 3))
+    np.testing.assert_array_equal(some.A, stack.A[1, 1:3])
+    assert not some.second_derivative(dx[1, 1:3], du).any()
 
 
 def test_controls_of_different_lengths_are_padded_with_zeros():

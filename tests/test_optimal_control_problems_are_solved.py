@@ -16,6 +16,7 @@ from ocp_nn import (
     TrainingProblem,
     Trajectory,
     certify,
+    conditioning,
     export,
     load,
     solve,
@@ -226,3 +227,13 @@ X, Y = np.zeros((3, 2)), np.zeros((3, 1))
 def test_what_does_not_fit_is_one_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [shared_over_time(), TrainingProblem(Network.mlp([1, 2, 2, 2, 1], tied=True), [[0.0], [1.0]], [0.0, 1.0])],
+    ids=["over time", "tied"],
+)
+def test_conditioning_says_what_it_does_not_know(problem):
+    with pytest.raises(ValueError, match=r"TrainingProblem|weights of their own"):
+        list(conditioning.measure(problem, problem.rollout(problem.init_controls())))

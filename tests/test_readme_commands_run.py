@@ -27,6 +27,7 @@ IN_SMALL = {
     "--samples 20 --steps 5 --workers 1",
     "python scripts/deep_suite.py": "--quick --limit 0.2 --methods ours --starts auto",
     "python scripts/bench.py": "--quick --only peers --peers ours --limit 0.1",
+    "python scripts/bench_classification.py": "--quick --only timed --limit 0.1",
     "python scripts/bench_forward_dp.py": "--quick --only forms",
     "python scripts/certify_random_problems.py": "--cases 20",
     "python scripts/fuzz.py": "--cases 20 --jobs 1",

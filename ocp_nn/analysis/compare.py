@@ -24,9 +24,8 @@ from ..base import checks
 from ..base.atomic import atomic_write
 from ..base.display import brief
 from ..problem.certificate import certify
-from ..problem.optimal_control import PROBLEM
 from ..problem.result import Result
-from ..problem.training import TrainingProblem
+from ..problem.training import TRAINING_PROBLEM, TrainingProblem
 from ..problem.trajectory import Trajectory
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -132,7 +131,7 @@ class Comparison:
 
 
 _KINDS = {
-    "problem": PROBLEM,
+    "problem": TRAINING_PROBLEM,
     "cross": checks.BOOLEAN,
     "time_limit": checks.POSITIVE_OR_INFINITE,
     "seed": checks.SEED,

@@ -34,7 +34,7 @@ Exit code: 0 everything that is required works, 1 something required does not.
 
 _REQUIRED = ("casadi", "numpy", "scipy", "matplotlib", "rich", "threadpoolctl")
 _OPTIONAL = {
-    "scikit-learn": ("ml", "OCPRegressor and the diabetes data"),
+    "scikit-learn": ("ml", "the estimators and the built-in data"),
     "onnx": ("onnx", "the export to ONNX"),
     "onnxruntime": ("onnx", "running what was exported to ONNX"),
 }

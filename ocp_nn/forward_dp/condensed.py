@@ -17,7 +17,6 @@ whatever factorisation solved it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -31,6 +30,8 @@ from .terms import Stack, residuals_of
 __all__ = ["Condensed", "Factor", "Form", "RightHandSide", "Solution"]
 
 Array = NDArray[np.float64]
+
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,9 @@ class RightHandSide(NamedTuple):
 
     def rows(self, samples: slice) -> RightHandSide:
         """Some of the samples (views)."""
-        gaps, residuals = (tuple(part[samples] for part in parts) for parts in (self.gaps, self.residuals))
+        if samples == _ALL:
+            return self
+        gaps, residuals = (tuple([part[samples] for part in parts]) for parts in (self.gaps, self.residuals))
         return RightHandSide(gaps, residuals, None if self.initial_gap is None else self.initial_gap[samples])
 
 
@@ -90,22 +93,20 @@ class Condensed:
     Sweeps run over at most ``chunk`` samples at a time: what they need beyond their results does not grow with N.
     """
 
-    def __init__(self, subproblem: Subproblem, *, chunk: int | None = None) -> None:
+    def __init__(self, subproblem: Subproblem, *, chunk: int | None = None, batch: Batch | None = None) -> None:
         self.subproblem = subproblem
-        self._batch = Batch.of(subproblem)
+        self._batch = Batch.of(subproblem) if batch is None else batch
         self._chunk = subproblem.num_samples if chunk is None else chunk
 
     def damped(self, damping: float) -> Condensed:
         """This problem with another damping; what does not depend on it is kept."""
-        other = copy(self)
-        other.subproblem = self.subproblem.damped(damping)
-        return other
+        return Condensed(self.subproblem.damped(damping), chunk=self._chunk, batch=self._batch)
 
     def batches(self) -> Iterator[tuple[slice, Batch]]:
         """The samples in chunks.  A single one keeps its sensitivities, several compute them anew in every sweep."""
         samples = self.subproblem.num_samples
         if samples <= self._chunk:
-            yield slice(None), self._batch
+            yield _ALL, self._batch
             return
         for start in range(0, samples, self._chunk):
             rows = slice(start, min(start + self._chunk, samples))
@@ -175,10 +176,9 @@ class Condensed:
             solution = Solution(theta + more.theta, w + more.w)
         return solution
 
-    def minimiser(self, factor: Factor, refinements: int) -> Solution:
-        """The solution for the data of the subproblem itself; w is what is beyond the mean controls."""
-        sub = self.subproblem
-        return self.solve(factor, self.predicted_rows(sub.mean_controls, RightHandSide.of(sub)), refinements)
+    def minimiser(self, factor: Factor, data: RightHandSide, refinements: int) -> Solution:
+        """The solution for the subproblem's own data; w is what is beyond the mean controls."""
+        return self.solve(factor, self.predicted_rows(self.subproblem.mean_controls, data), refinements)
 
     def response(self, factor: Factor, data: RightHandSide) -> Solution:
         """The solution for other data, where nothing pulls at the controls."""

@@ -8,18 +8,20 @@ step returned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..network.linear_stages import STRIP, DenseStage, LinearStage
 from ..network.scaled_stage import unscaled
 from ..network.stacked_stages import StackedStages
 from .kalman_arrays import has_equal_widths
 from .kalman_sweeps import CHUNK_BYTES as KALMAN_CHUNK_BYTES
+from .kronecker import is_kronecker
 from .subproblem import Subproblem
-from .terms import StackedTerms
+from .terms import outputs_of
 
-__all__ = ["Cost", "chunk_size", "factor_share", "predict_cost"]
+__all__ = ["Cost", "chunk_size", "factor_share", "predict_cost", "predict_costs"]
 
 # Sustained rates of one core: matrix products, Cholesky factorisations, QR, products of small matrices in batches, and
 # bytes moved by entrywise passes; and what the calls for one stage take however small it is.  Measured with
@@ -32,6 +34,9 @@ BYTE_RATE = 8e9
 STAGE_SECONDS = 50e-6
 # The compiled filter: entrywise passes over the sensitivities of one stage, in cache.
 FILTER_RATE = 8e9
+
+# What the Kronecker structure leaves of the normal matrix takes as long as so many rows of the Jacobian (measured).
+_KRONECKER_ROWS = 1.5
 
 # Jacobian rows worked on at a time by the primal form, in bytes.
 CHUNK_BYTES = 8 * 2**20
@@ -53,106 +58,126 @@ def chunk_size(subproblem: Subproblem) -> int:
 
 def predict_cost(subproblem: Subproblem, form: str) -> Cost:
     """The predicted cost of a form for this subproblem."""
-    return _PREDICTIONS[form](subproblem)
+    return predict_costs(subproblem, (form,))[form]
+
+
+def predict_costs(subproblem: Subproblem, forms: Sequence[str]) -> dict[str, Cost]:
+    """The predicted costs of some forms."""
+    sizes = _Sizes(subproblem)
+    return {form: _PREDICTIONS[form](sizes) for form in forms}
 
 
 def factor_share(subproblem: Subproblem, form: str) -> float:
     """The predicted part of a step's seconds that its factorisation takes; the rest are sweeps."""
-    sweeps = _sweep_flops(subproblem) / BLAS_RATE + STAGE_SECONDS * _num_places(subproblem)
-    return max(0.0, 1.0 - sweeps / predict_cost(subproblem, form).seconds)
+    sizes = _Sizes(subproblem)
+    sweeps = sizes.sweep_flops / BLAS_RATE + STAGE_SECONDS * sizes.num_places
+    return max(0.0, 1.0 - sweeps / _PREDICTIONS[form](sizes).seconds)
 
 
-def _outputs(sub: Subproblem) -> Sequence[LinearStage]:
-    return sub.terms.outputs if isinstance(sub.terms, StackedTerms) else tuple([term.output for term in sub.terms])
+class _Place(NamedTuple):
+    """The sizes of a stage or term, and how many are like it."""
+
+    num_inputs: int
+    num_outputs: int
+    num_controls: int
+    is_dense: bool
+    copies: int
 
 
-def _counted(stages: Sequence[LinearStage]) -> Iterator[tuple[LinearStage, int]]:
-    """Stages, and how many are like each."""
-    if isinstance(stages, StackedStages):
-        yield stages[0], len(stages)
-    else:
-        yield from ((stage, 1) for stage in unscaled(stages))
+class _Sizes:
+    """The numbers that costs are made of, each looked up once; ``widths`` is what all stages and terms put out."""
+
+    def __init__(self, subproblem: Subproblem) -> None:
+        self.subproblem = subproblem
+        self.num_samples = subproblem.num_samples
+        self.num_rows = subproblem.num_rows
+        self.num_controls = subproblem.num_controls
+        self.num_places = len(subproblem.dynamics) + len(subproblem.terms)
+        self.dynamics = _places(subproblem.dynamics)
+        self.outputs = _places(outputs_of(subproblem.terms))
+        self.places = self.dynamics + self.outputs
+        self.sweep_flops = self._sweep_flops()
+        self.widths = sum([place.copies * place.num_outputs for place in self.places])
+
+    def _sweep_flops(self) -> float:
+        """Operations of the sweeps of one step: mean, adjoint, back-propagation, states and output sensitivities."""
+        total = 0
+        for n, after, controls, is_dense, copies in self.places:
+            inner = n if is_dense else controls
+            total += 2 * copies * after * ((4 + self.num_rows) * n + 3 * inner)
+        return float(self.num_samples * total)
+
+    def sensitivities(self, samples: int) -> float:
+        """Numbers in the output sensitivities of so many samples."""
+        return samples * self.num_rows * self.widths
 
 
-def _places(sub: Subproblem) -> Iterator[tuple[LinearStage, int]]:
-    """Stages and outputs, counted."""
-    yield from _counted(sub.dynamics)
-    yield from _counted(_outputs(sub))
+def _places(stages: Sequence[LinearStage]) -> list[_Place]:
+    distinct = (stages[0],) if isinstance(stages, StackedStages) else unscaled(stages)
+    copies = len(stages) // max(1, len(distinct))
+    return [
+        _Place(stage.num_inputs, stage.num_outputs, stage.num_controls, isinstance(stage, DenseStage), copies)
+        for stage in distinct
+    ]
 
 
-def _num_places(sub: Subproblem) -> int:
-    return len(sub.dynamics) + len(sub.terms)
-
-
-def _sensitivities(sub: Subproblem, samples: int) -> float:
-    """Numbers in the output sensitivities of so many samples."""
-    return samples * sub.num_rows * sum(count * stage.num_outputs for stage, count in _places(sub))
-
-
-def _sweep_flops(sub: Subproblem) -> float:
-    """Operations of the sweeps of one step: mean, adjoint, back-propagation, states and the output sensitivities."""
-    total = 0
-    for stage, count in _places(sub):
-        inner = stage.num_inputs if isinstance(stage, DenseStage) else stage.num_controls
-        total += 2 * count * stage.num_outputs * ((4 + sub.num_rows) * stage.num_inputs + 3 * inner)
-    return float(sub.num_samples * total)
-
-
-def _seconds(sub: Subproblem, flops: float, rate: float, moved: float, factorized: int = 0) -> float:
+def _seconds(sizes: _Sizes, flops: float, rate: float, moved: float, factorized: int = 0) -> float:
     cholesky = factorized**3 / 3 / CHOLESKY_RATE
-    return flops / rate + cholesky + moved / BYTE_RATE + STAGE_SECONDS * _num_places(sub)
+    return flops / rate + cholesky + moved / BYTE_RATE + STAGE_SECONDS * sizes.num_places
 
 
-def _dual(sub: Subproblem) -> Cost:
-    samples, outputs = sub.num_samples, sub.num_rows
+def _dual(sizes: _Sizes) -> Cost:
+    samples, outputs = sizes.num_samples, sizes.num_rows
     size = samples * outputs
-    flops, rows = size**3 / 3 + 2 * size**2 + _sweep_flops(sub), 0
-    for stage, count in _places(sub):
-        if isinstance(stage, DenseStage):
-            flops += size**2 * stage.num_outputs + samples**2 * (stage.num_inputs + 1)
+    flops, rows = size**3 / 3 + 2 * size**2 + sizes.sweep_flops, 0
+    for n, after, controls, is_dense, copies in sizes.places:
+        if is_dense:
+            flops += size**2 * after + samples**2 * (n + 1)
         else:
-            flops += count * size**2 * stage.num_controls
-            rows = max(rows, size * stage.num_controls)
-    moved = 8 * size**2 * (1.5 * _num_places(sub) + 2)
+            flops += copies * size**2 * controls
+            rows = max(rows, size * controls)
+    moved = 8 * size**2 * (1.5 * sizes.num_places + 2)
     strips = min(samples, STRIP) * (outputs * size + samples)
     return Cost(
         flops=flops,
-        seconds=_seconds(sub, flops - size**3 / 3, BLAS_RATE, moved, factorized=size),
-        bytes=8 * (2 * size**2 + 2 * _sensitivities(sub, samples) + rows + strips),
+        seconds=_seconds(sizes, flops - size**3 / 3, BLAS_RATE, moved, factorized=size),
+        bytes=8 * (2 * size**2 + 2 * sizes.sensitivities(samples) + rows + strips),
     )
 
 
-def _primal(sub: Subproblem, *, qr: bool) -> Cost:
-    samples, outputs = sub.num_samples, sub.num_rows
-    controls = sub.num_controls
-    chunk = min(samples, chunk_size(sub))
-    flops = samples * outputs * controls**2 + controls**3 / 3
+def _primal(sizes: _Sizes, *, qr: bool) -> Cost:
+    samples, outputs = sizes.num_samples, sizes.num_rows
+    controls = sizes.num_controls
+    chunk = min(samples, chunk_size(sizes.subproblem))
+    kronecker = not qr and is_kronecker(sizes.subproblem)
+    rows = _KRONECKER_ROWS if kronecker else outputs
+    flops = samples * rows * controls**2 + controls**3 / 3
     flops = 2 * flops if qr else flops
-    moved = 8 * 4 * samples * outputs * controls
-    flops += _sweep_flops(sub)
-    seconds = _seconds(sub, flops - controls**3 / 3, BLAS_RATE, moved, factorized=controls)
+    moved = 8 * 4 * samples * rows * controls
+    flops += sizes.sweep_flops
+    seconds = _seconds(sizes, flops - controls**3 / 3, BLAS_RATE, moved, factorized=controls)
     return Cost(
         flops=flops,
-        seconds=_seconds(sub, flops, QR_RATE, moved) if qr else seconds,
-        bytes=8 * ((5 if qr else 2) * controls**2 + (2 if qr else 1) * chunk * outputs * controls)
-        + 16 * _sensitivities(sub, chunk),
+        seconds=_seconds(sizes, flops, QR_RATE, moved) if qr else seconds,
+        bytes=8 * ((5 if qr else 4 if kronecker else 2) * controls**2 + (2 if qr else 1) * chunk * outputs * controls)
+        + 16 * sizes.sensitivities(chunk),
     )
 
 
-def _covariance(sub: Subproblem) -> Cost:
-    samples, outputs = sub.num_samples, sub.num_rows
+def _covariance(sizes: _Sizes) -> Cost:
+    samples, outputs = sizes.num_samples, sizes.num_rows
     flops, moved, largest = (samples * outputs) ** 3 / 3, 0.0, 0.0
-    for k, stage in enumerate(unscaled(sub.stages)):
+    for k, stage in enumerate(unscaled(sizes.subproblem.stages)):
         n, n_next = stage.num_inputs if k > 0 else 0, stage.num_outputs  # dx_0 = 0 carries no covariance
         flops += 2 * samples**2 * n_next * n * (n + n_next)
         flops += samples**2 * (n_next if isinstance(stage, DenseStage) else 2 * n_next**2 * stage.num_controls)
         moved += 4 * 8 * (samples * n_next) ** 2
         largest = max(largest, 8 * samples**2 * (n**2 + n_next * n + n_next**2))
-    return Cost(flops=flops, seconds=_seconds(sub, flops, BATCH_RATE, moved), bytes=largest)
+    return Cost(flops=flops, seconds=_seconds(sizes, flops, BATCH_RATE, moved), bytes=largest)
 
 
-def _information(sub: Subproblem) -> Cost:
-    samples = sub.num_samples
+def _information(sizes: _Sizes) -> Cost:
+    sub, samples = sizes.subproblem, sizes.num_samples
     flops, memory, largest = 0.0, 0.0, 0.0
     known, controls = 0, 0
     for stage, beta in zip(sub.stages, (*sub.penalty, *(1.0 for _ in sub.terms)), strict=True):
@@ -165,22 +190,20 @@ def _information(sub: Subproblem) -> Cost:
         memory += 8 * rows * columns
         largest = max(largest, 8 * 2 * (rows + size) * columns)
         known, controls = size, 0
-    return Cost(flops=flops, seconds=_seconds(sub, flops, QR_RATE, 0.0), bytes=memory + largest)
+    return Cost(flops=flops, seconds=_seconds(sizes, flops, QR_RATE, 0.0), bytes=memory + largest)
 
 
-def _kalman(sub: Subproblem, *, qr: bool) -> Cost:
-    samples, controls, rows = sub.num_samples, sub.num_controls, sub.num_samples * sub.num_rows
+def _kalman(sizes: _Sizes, *, qr: bool) -> Cost:
+    samples, controls, rows = sizes.num_samples, sizes.num_controls, sizes.num_samples * sizes.num_rows
     filtered, states = 0.0, 0
-    for stage, count in _counted(sub.dynamics):
-        n, after = stage.num_inputs, stage.num_outputs
-        filtered += 2 * count * after * n * (controls + n + after)
-        states += count * after
-    for output, count in _counted(_outputs(sub)):
-        n, m = output.num_inputs, output.num_outputs
-        filtered += 4 * count * m * n * (controls + n)
+    for n, after, _, _, copies in sizes.dynamics:
+        filtered += 2 * copies * after * n * (controls + n + after)
+        states += copies * after
+    for n, m, _, _, copies in sizes.outputs:
+        filtered += 4 * copies * m * n * (controls + n)
     products = rows * controls**2 * (2 if qr else 1)
     cholesky, rate = controls**3 / 3, QR_RATE if qr else BLAS_RATE
-    stagewise = 0 if has_equal_widths(sub) else 6 * _num_places(sub)
+    stagewise = 0 if has_equal_widths(sizes.subproblem) else 6 * sizes.num_places
     return Cost(
         flops=samples * filtered + products + cholesky,
         seconds=samples * filtered / FILTER_RATE
@@ -188,32 +211,32 @@ def _kalman(sub: Subproblem, *, qr: bool) -> Cost:
         + cholesky / CHOLESKY_RATE
         + 8 * 3 * controls * (samples * states + rows) / BYTE_RATE
         + STAGE_SECONDS * (4 + stagewise),
-        bytes=_kalman_bytes(sub, states, qr=qr),
+        bytes=_kalman_bytes(sizes, states, qr=qr),
     )
 
 
-def _kalman_bytes(sub: Subproblem, states: int, *, qr: bool) -> float:
+def _kalman_bytes(sizes: _Sizes, states: int, *, qr: bool) -> float:
     """What the filter leaves, and the larger of what it and the passes after it need."""
-    samples, size = sub.num_samples, sub.num_controls + 1
+    samples, size = sizes.num_samples, sizes.num_controls + 1
     kept, widest = 0, 1
-    for stage, count in _counted(sub.dynamics):
-        kept += count * stage.num_outputs * (stage.num_inputs + stage.num_outputs)
-        widest = max(widest, stage.num_outputs)
-    for output, count in _counted(_outputs(sub)):
-        kept += count * output.num_outputs * (2 * output.num_inputs + output.num_outputs)
-    rows = sub.num_rows * samples
-    chunk = min(rows * size, KALMAN_CHUNK_BYTES / 8 * min(1.0, sub.num_rows / (len(sub.dynamics) + 1) / widest))
+    for n, after, _, _, copies in sizes.dynamics:
+        kept += copies * after * (n + after)
+        widest = max(widest, after)
+    for n, m, _, _, copies in sizes.outputs:
+        kept += copies * m * (2 * n + m)
+    sub, rows = sizes.subproblem, sizes.num_rows * samples
+    chunk = min(rows * size, KALMAN_CHUNK_BYTES / 8 * min(1.0, sizes.num_rows / (len(sub.dynamics) + 1) / widest))
     filtering = samples * sub.num_inputs * size + (2 if qr else 1) * chunk
     matrices = (5 if qr else 2) * size**2
-    return 8 * (matrices + samples * kept + 4 * _num_places(sub) + max(filtering, 2 * (samples * states + rows)))
+    return 8 * (matrices + samples * kept + 4 * sizes.num_places + max(filtering, 2 * (samples * states + rows)))
 
 
-_PREDICTIONS: dict[str, Callable[[Subproblem], Cost]] = {
+_PREDICTIONS: dict[str, Callable[[_Sizes], Cost]] = {
     "information": _information,
     "covariance": _covariance,
     "dual": _dual,
-    "primal": lambda sub: _primal(sub, qr=False),
-    "primal_qr": lambda sub: _primal(sub, qr=True),
-    "kalman": lambda sub: _kalman(sub, qr=False),
-    "kalman_qr": lambda sub: _kalman(sub, qr=True),
+    "primal": lambda sizes: _primal(sizes, qr=False),
+    "primal_qr": lambda sizes: _primal(sizes, qr=True),
+    "kalman": lambda sizes: _kalman(sizes, qr=False),
+    "kalman_qr": lambda sizes: _kalman(sizes, qr=True),
 }

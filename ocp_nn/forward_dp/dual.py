@@ -41,10 +41,11 @@ class DualForm:
     def __init__(self, condensed: Condensed) -> None:
         self._condensed = condensed
         sub = condensed.subproblem
-        size = sub.num_samples * sub.num_rows
-        self.kernels: dict[float, Array] = {rho: np.zeros((size, size)) for rho in sub.decays}  # lower triangles
+        rows = sub.num_rows
+        size = sub.num_samples * rows
+        self.kernels = {rho: np.zeros((size, size)) for rho in dict.fromkeys(sub.decays)}  # lower triangles
         for block, places in condensed.batch.uses():
-            _add_kernel(self.kernels[sub.decays[block]], places, sub.num_rows)
+            _add_kernel(self.kernels[sub.decays[block]], places, rows)
 
     def factor(self, subproblem: Subproblem) -> DualFactor:
         """The Cholesky factor of T.
@@ -80,21 +81,22 @@ class DualForm:
 def _add_kernel(kernel: Array, places: list[Use], num_rows: int) -> None:
     """Add J_b J_b' to the lower triangle."""
     if len(places) == 1:
-        psi, missing = places[0].psi, num_rows - places[0].psi.shape[1]
-        if missing:
-            psi = np.concatenate(
-                [
-                    np.zeros((len(psi), places[0].first_row, psi.shape[2])),
-                    psi,
-                    np.zeros((len(psi), missing - places[0].first_row, psi.shape[2])),
-                ],
-                axis=1,
-            )
-        places[0].stage.add_output_gram(psi, kernel)
+        stage, psi, first = places[0]
+        stage.add_output_gram(_among_all(psi, first, num_rows), kernel)
         return
     rows = np.empty((places[0].stage.num_samples, num_rows, places[0].stage.num_controls))
     write_rows(places, rows)
     add_gram(kernel, rows)
+
+
+def _among_all(psi: Array, first: int, num_rows: int) -> Array:
+    """Rows that begin at row ``first``, with zeros in all others."""
+    samples, some, width = psi.shape
+    if some == num_rows:
+        return psi
+    rows = np.zeros((samples, num_rows, width))
+    rows[:, first : first + some] = psi
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,10 +148,10 @@ class KalmanSystem:
         """A vector (P,) of all controls, one view a block."""
         return tuple([flat[cut] for cut in self.subproblem.cuts])
 
-    def minimiser(self, factor: Factor, refinements: int) -> KalmanSolution:
-        """The solution for the data of the subproblem itself; w is what is beyond the mean controls."""
+    def minimiser(self, factor: Factor, data: RightHandSide, refinements: int) -> KalmanSolution:
+        """The solution for the subproblem's own data; w is what is beyond the mean controls."""
         sub = self.subproblem
-        data, mean = RightHandSide.of(sub), np.concatenate(sub.mean_controls)
+        mean = np.concatenate(sub.mean_controls)
         pull = sub.ridge_vector * mean  # -rho u
         direct = factor.direct if isinstance(factor, KalmanFactor) else None
         du = factor.precondition(pull - self.gradient) if direct is None else direct

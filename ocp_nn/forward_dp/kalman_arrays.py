@@ -21,7 +21,7 @@ from ..network.stacked_stages import StackedStages, stacked
 from .condensed import RightHandSide
 from .kalman_sweeps import CHUNK_BYTES, NumpySweeps, Smoothed, Sweeps
 from .subproblem import Arrays, Subproblem
-from .terms import LinearTerm, Stack, StackedTerms, stages_of, use_of_blocks
+from .terms import LinearTerm, Stack, StackedTerms, blocks_of, stages_of
 
 __all__ = ["ArraySweeps", "adjoint_sweep", "has_equal_widths", "kernels", "sweeps_for"]
 
@@ -132,10 +132,10 @@ class ArraySweeps:
         sub = self._sub = subproblem
         terms = sub.terms
         self._loops = loops
-        self._stages_of_terms = stages_of(terms)
+        self._stages_of_terms = np.array(stages_of(terms), dtype=np.intp)
         self._dynamics = _Place(sub.dynamics, sub.blocks, sub)
         outputs = terms.outputs if isinstance(terms, StackedTerms) else tuple(term.output for term in terms)
-        self._outputs = _Place(outputs, use_of_blocks(terms), sub)
+        self._outputs = _Place(outputs, blocks_of(terms), sub)
         self._variance = np.asarray(sub.slack_variance, dtype=float)
         self._first_term = np.searchsorted(self._stages_of_terms, np.arange(len(sub.dynamics) + 2)).astype(np.int64)
         samples, n, m = sub.num_samples, sub.num_inputs, outputs[0].num_outputs

@@ -9,7 +9,10 @@ block of Sigma and accumulate, a chunk of samples at a time.  Memory does not gr
 the R factor of the whitened rows, by QR of R stacked on the next chunk, instead of their Gram matrix: slower, and
 accurate where the normal equations square a large condition number.
 
-Cost: N M P^2 + P^3 / 3, twice that by QR.  Good when P < N M.
+Where every stage is dense and M is three or more, the Gram matrix comes from its Kronecker structure
+(:mod:`.kronecker`).
+
+Cost: N M P^2 + P^3 / 3, twice that by QR, and without the factor M by Kronecker products.  Good when P < N M.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
 from .condensed import Condensed, Solution
+from .kronecker import is_kronecker, normal_matrix
 from .subproblem import Subproblem
 
 __all__ = ["PrimalFactor", "PrimalForm", "stack_on_triangle"]
@@ -35,6 +39,9 @@ class PrimalForm:
         self._condensed = condensed
         self._orthogonal = orthogonal
         size = condensed.subproblem.num_controls
+        if not orthogonal and is_kronecker(condensed.subproblem):
+            self.gram = normal_matrix(condensed.batch)
+            return
         self.gram = np.zeros((size, size), order="F")  # its upper triangle
         for _, batch in condensed.batches():
             self._accumulate(batch.whitened_jacobian())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from ..base import checks
 from ..network.linear_stages import LinearStage
 from ..network.stacked_stages import StackedStages
 from .condensed import Condensed, Factor, Form, RightHandSide, Solution
-from .cost import Cost, chunk_size, factor_share, predict_cost
+from .cost import Cost, chunk_size, factor_share, predict_cost, predict_costs
 from .covariance import CovarianceForm
 from .dual import DualForm
 from .information import InformationForm
@@ -36,6 +35,9 @@ FORMS = ("information", "covariance", "dual", "primal", "primal_qr", "kalman", "
 _FAST_FORMS = ("dual", "primal")
 
 DEFAULT_MAX_MEMORY = 4 * 2**30
+
+_FORM = checks.one_of(("auto", *FORMS))
+_REFINEMENTS = checks.integer(0)
 
 
 class TooLargeError(MemoryError):
@@ -66,11 +68,11 @@ def choose_form(
     TooLargeError
         If the form, or for ``"auto"`` every fast form, would need more than ``max_memory``.
     """
-    checks.check("form", form, checks.one_of(("auto", *FORMS)))
+    checks.check("form", form, _FORM)
     checks.check("max_memory", max_memory, checks.POSITIVE_OR_INFINITE)
     if form != "auto":
         return _check_form(subproblem, form, max_memory), "asked for"
-    costs = {name: predict_cost(subproblem, name) for name in _candidates(subproblem)}
+    costs = predict_costs(subproblem, _candidates(subproblem))
     affordable = [name for name in costs if costs[name].bytes <= max_memory]
     if not affordable:
         needs = " and ".join(f"{name} {costs[name].bytes:.2e}" for name in costs)
@@ -102,11 +104,11 @@ def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
 def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
     needed = predict_cost(subproblem, form).bytes
     if needed > max_memory:
-        bytes_of = {name: predict_cost(subproblem, name).bytes for name in _candidates(subproblem)}
-        smallest = min(bytes_of, key=lambda name: bytes_of[name])
-        advice = f"use form={smallest!r} ({bytes_of[smallest]:.2e} bytes)"
-        if bytes_of[smallest] > max_memory:
-            advice = f"raise max_memory; the smallest form, {smallest}, needs {bytes_of[smallest]:.2e} bytes"
+        costs = predict_costs(subproblem, _candidates(subproblem))
+        smallest = min(costs, key=lambda name: costs[name].bytes)
+        advice = f"use form={smallest!r} ({costs[smallest].bytes:.2e} bytes)"
+        if costs[smallest].bytes > max_memory:
+            advice = f"raise max_memory; the smallest form, {smallest}, needs {costs[smallest].bytes:.2e} bytes"
         raise TooLargeError(f"the {form} form needs {needed:.2e} bytes but max_memory is {max_memory:.2e}: {advice}")
     return form
 
@@ -125,15 +127,20 @@ _MAKERS: dict[str, Callable[[Any], Form]] = {
 }
 
 
-@contextmanager
-def _naming_bad_stages(subproblem: Subproblem) -> Iterator[None]:
+class _NamingBadStages:
     """Where the algebra fails, look for non-finite data first; a check beforehand would cost two sweeps every time."""
-    try:
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            yield
-    except np.linalg.LinAlgError:
-        subproblem.check_finite()
-        raise
+
+    def __init__(self, subproblem: Subproblem) -> None:
+        self._subproblem = subproblem
+        self._quiet = np.errstate(invalid="ignore", over="ignore", divide="ignore")
+
+    def __enter__(self) -> None:
+        self._quiet.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self._quiet.__exit__(kind, *rest)
+        if kind is not None and issubclass(kind, np.linalg.LinAlgError):
+            self._subproblem.check_finite()
 
 
 def _halfway(first: Stack, second: Stack) -> Any:
@@ -175,7 +182,7 @@ class Prepared:
             If the factorisation fails in floating point: raise the damping.
         """
         condensed = self.condensed if damping is None else self.condensed.damped(damping)
-        with _naming_bad_stages(condensed.subproblem):
+        with _NamingBadStages(condensed.subproblem):
             factor = self.matrix.factor(condensed.subproblem)
         return Damped(condensed, factor, self.form, self.reason)
 
@@ -219,13 +226,13 @@ class Damped:
         numpy.linalg.LinAlgError
             If the step overflows.
         """
-        checks.check("refinements", refinements, checks.integer(0))
+        checks.check("refinements", refinements, _REFINEMENTS)
         condensed, sub = self.condensed, self.condensed.subproblem
         data = RightHandSide.of(sub)
-        with _naming_bad_stages(sub):
-            solution = _checked(condensed.minimiser(self.factor, refinements))
+        with _NamingBadStages(sub):
+            solution = _checked(condensed.minimiser(self.factor, data, refinements))
             pairs = zip(sub.mean_controls, condensed.split(solution.w), strict=True)
-            du = tuple(ubar + wk for ubar, wk in pairs)
+            du = tuple([ubar + wk for ubar, wk in pairs])
             dx, multipliers = condensed.recover(solution, du, data)
         return Step(controls=du, states=dx, multipliers=multipliers, form=self.form, reason=self.reason)
 
@@ -321,7 +328,7 @@ def _system(subproblem: Subproblem, form: str) -> System:
 def prepare(subproblem: Subproblem, form: str = "auto", *, max_memory: float = DEFAULT_MAX_MEMORY) -> Prepared:
     """Choose a form and compute what does not depend on the damping (errors as :func:`choose_form`)."""
     chosen, reason = choose_form(subproblem, form, max_memory=max_memory)
-    with _naming_bad_stages(subproblem):
+    with _NamingBadStages(subproblem):
         condensed = _system(subproblem, chosen)
         return Prepared(subproblem, chosen, reason, condensed, _MAKERS[chosen](condensed))
 

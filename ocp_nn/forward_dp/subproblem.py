@@ -14,9 +14,9 @@ infinite single shooting, a mixture partial shooting; one code path serves them 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from ..base import checks
 from ..base.display import brief
 from ..network.linear_stages import LinearStage
 from ..network.stacked_stages import StackedStages
-from .terms import LinearTerm, Stack, StackedTerms, num_rows, stages_of, use_of_blocks
+from .terms import LinearTerm, Stack, StackedTerms, blocks_of, num_rows, stages_of
 
 __all__ = ["LinearTerm", "NonFiniteError", "Step", "Subproblem"]
 
@@ -44,7 +44,7 @@ _DECAYS = checks.either(
 
 
 # What is computed once and depends on the damping.
-_OF_DAMPING = ("ridges", "ridge_vector", "mean_controls")
+_OF_DAMPING = frozenset({"ridges", "ridge_vector", "mean_controls"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +73,9 @@ class Subproblem:
         g_0; zero by default.
     initial_weight : float
         alpha in (0, inf].
+    trusted : bool
+        Only asked for, not kept: leave the checks out, where a solver's arrays of double precision fit together by
+        construction.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class Subproblem:
     damping: float
     initial_gap: Array | None = None
     initial_weight: float = np.inf
+    trusted: InitVar[bool] = False
 
     @classmethod
     def of_network(
@@ -121,7 +125,11 @@ class Subproblem:
 
     __repr__ = brief
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, trusted: bool) -> None:
+        if not trusted:
+            self._check()
+
+    def _check(self) -> None:
         inner = len(self.dynamics)
         if not len(self.gaps) == len(self.penalty) == len(self.blocks) == inner:
             raise ValueError(
@@ -150,7 +158,7 @@ class Subproblem:
                     f"shapes {[u.shape for u in self.controls]}"
                 )
 
-        unused = set(range(len(self.controls))).difference(self.blocks, use_of_blocks(self.terms).tolist())
+        unused = set(range(len(self.controls))).difference(self.blocks, blocks_of(self.terms))
         if unused:
             raise ValueError(f"control blocks {sorted(unused)} act nowhere: every block needs a stage or a term")
 
@@ -172,10 +180,10 @@ class Subproblem:
 
     def _check_terms(self) -> None:
         stages = stages_of(self.terms)
-        if not len(stages) or (np.diff(stages) < 0).any() or stages[0] < 0 or stages[-1] != len(self.dynamics):
+        if not stages or stages != sorted(stages) or stages[0] < 0 or stages[-1] != len(self.dynamics):
             raise ValueError(
                 f"expected terms in the order of their stages, the last at stage {len(self.dynamics)}, "
-                f"received stages {checks.shown(stages) if len(stages) > 100 else stages.tolist()}"
+                f"received stages {checks.shown(stages) if len(stages) > 100 else stages}"
             )
         widths = {stage.num_samples for _, (stage, _, _) in self._distinct_rows()}
         if len(widths) > 1:
@@ -214,7 +222,7 @@ class Subproblem:
             return self.terms.residual.transpose(1, 0, 2).reshape(self.num_samples, -1)
         return np.concatenate([term.residual for term in self.terms], axis=1)
 
-    @property
+    @cached_property
     def num_samples(self) -> int:
         return self.terms.outputs.num_samples if isinstance(self.terms, StackedTerms) else len(self.terms[0].residual)
 
@@ -228,15 +236,15 @@ class Subproblem:
         """Width of x_0."""
         return self.dynamics[0].num_inputs if self.dynamics else self.terms[0].output.num_inputs
 
-    @cached_property
+    @property
     def num_controls(self) -> int:
-        return sum(len(u) for u in self.controls)
+        return int(self.cuts[-1].stop)
 
     @cached_property
     def cuts(self) -> tuple[slice, ...]:
         """Where each block stands in a vector of all controls."""
-        ends = np.cumsum([len(u) for u in self.controls]).tolist()
-        return tuple(slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+        ends = list(accumulate(map(len, self.controls), initial=0))
+        return tuple(map(slice, ends[:-1], ends[1:]))
 
     @cached_property
     def decays(self) -> tuple[float, ...]:
@@ -253,7 +261,7 @@ class Subproblem:
     @cached_property
     def ridges(self) -> tuple[float, ...]:
         """rho_b + mu, the weight of a step in every block."""
-        return tuple(rho + self.damping for rho in self.decays)
+        return tuple([rho + self.damping for rho in self.decays])
 
     @property
     def ridge(self) -> float:
@@ -270,12 +278,13 @@ class Subproblem:
     @cached_property
     def mean_controls(self) -> Arrays:
         """ubar_b = -rho_b u_b / (rho_b + mu): the control step that the regularisation alone would take."""
-        return tuple(-(rho / ridge) * u for u, rho, ridge in zip(self.controls, self.decays, self.ridges, strict=True))
+        weights = zip(self.controls, self.decays, self.ridges, strict=True)
+        return tuple([-(rho / ridge) * u for u, rho, ridge in weights])
 
     @property
     def slack_variance(self) -> tuple[float, ...]:
         """1/beta_k: the process noise of the Kalman view, zero for an eliminated state."""
-        return tuple(1.0 / beta for beta in self.penalty)
+        return tuple([1.0 / beta for beta in self.penalty])
 
     @property
     def initial_variance(self) -> float:
@@ -304,10 +313,9 @@ class Subproblem:
             Unless the damping is a finite number >= 0 and every rho_b + mu positive.
         """
         checks.check("damping", damping, checks.NON_NEGATIVE)
-        other = copy(self)  # all else has been checked when this one was made
-        object.__setattr__(other, "damping", damping)
-        for name in _OF_DAMPING:
-            other.__dict__.pop(name, None)
+        other = object.__new__(Subproblem)  # all else has been checked when this one was made
+        known = {name: value for name, value in vars(self).items() if name not in _OF_DAMPING}
+        vars(other).update(known, damping=damping)
         other._check_ridges()
         return other
 

@@ -26,9 +26,11 @@ one cache-sized batch after the other.  Nothing here depends on rho or mu.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +45,7 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Use:
+class Use(NamedTuple):
     """One of the places where a control block acts: its stage or term, and the first of the term rows it reaches."""
 
     stage: LinearStage
@@ -52,7 +53,7 @@ class Use:
     first_row: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Batch:
     """Some samples of a subproblem.
 
@@ -70,6 +71,10 @@ class Batch:
         v_k = 1/beta_k; zero for an eliminated state.
     initial_variance : float
         1/alpha; zero for a known x_0.
+    num_rows : int
+        M.
+    has_slack : bool
+        Whether a state is a variable; Sigma is the identity otherwise.
     """
 
     dynamics: tuple[LinearStage, ...]
@@ -81,16 +86,29 @@ class Batch:
     slack_variance: tuple[float, ...]
     initial_variance: float = 0.0
 
+    def __post_init__(self) -> None:
+        # dynamics first, then terms
+        self._stages = (*self.dynamics, *self.outputs)
+        self._blocks = (*self.blocks, *self.output_blocks)
+        ends = list(accumulate([output.num_outputs for output in self.outputs], initial=0))
+        self.num_rows = ends[-1]
+        self.has_slack = self.initial_variance > 0 or max(self.slack_variance, default=0.0) > 0
+        # where the rows of each term stand among those of all, and the terms of every state x_0..x_{K-1}
+        self._cuts = tuple(map(slice, ends[:-1], ends[1:]))
+        self._terms_at: list[list[int]] = [[] for _ in range(len(self.dynamics) + 1)]
+        for j, stage in enumerate(self.output_stages):
+            self._terms_at[stage].append(j)
+
     @classmethod
     def of(cls, subproblem: Subproblem) -> Batch:
         """All samples of a subproblem."""
         terms: tuple[LinearTerm, ...] = tuple(subproblem.terms)
         return cls(
             dynamics=tuple(subproblem.dynamics),
-            outputs=tuple(term.output for term in terms),
-            output_stages=tuple(term.stage for term in terms),
+            outputs=tuple([term.output for term in terms]),
+            output_stages=tuple([term.stage for term in terms]),
             blocks=tuple(subproblem.blocks),
-            output_blocks=tuple(term.block for term in terms),
+            output_blocks=tuple([term.block for term in terms]),
             num_blocks=len(subproblem.controls),
             slack_variance=subproblem.slack_variance,
             initial_variance=subproblem.initial_variance,
@@ -110,11 +128,6 @@ class Batch:
             slack_variance=tuple(slack_variance),
         )
 
-    @property
-    def has_slack(self) -> bool:
-        """Whether a state is a variable; Sigma is the identity otherwise."""
-        return self.initial_variance > 0 or any(variance > 0 for variance in self.slack_variance)
-
     def rows(self, samples: slice) -> Batch:
         """Some of these samples (views)."""
         dynamics, outputs = (tuple(stage.rows(samples) for stage in part) for part in (self.dynamics, self.outputs))
@@ -126,31 +139,11 @@ class Batch:
 
     @property
     def num_inputs(self) -> int:
-        return (*self.dynamics, self.outputs[0])[0].num_inputs
+        return self._stages[0].num_inputs
 
-    @cached_property
-    def _ends(self) -> tuple[int, ...]:
-        """Where the rows of each term end."""
-        return tuple(np.cumsum([output.num_outputs for output in self.outputs]).tolist())
-
-    @cached_property
-    def num_rows(self) -> int:
-        """M."""
-        return self._ends[-1]
-
-    @cached_property
-    def _terms_at(self) -> tuple[tuple[int, ...], ...]:
-        """The terms of every state x_0..x_{K-1}."""
-        at: list[list[int]] = [[] for _ in range(len(self.dynamics) + 1)]
-        for j, stage in enumerate(self.output_stages):
-            at[stage].append(j)
-        return tuple(map(tuple, at))
-
-    def _cut(self, theta: Array, term: int) -> Array:
-        """The rows of a term."""
-        if len(self.outputs) == 1:
-            return theta
-        return theta[:, self._ends[term] - self.outputs[term].num_outputs : self._ends[term]]
+    def _split(self, theta: Array) -> list[Array]:
+        """The rows of every term."""
+        return [theta] if len(self._cuts) == 1 else [theta[:, cut] for cut in self._cuts]
 
     # forward
 
@@ -163,20 +156,20 @@ class Batch:
     ) -> Array:
         """rhat, (N, M): the mean recursion with the controls ubar (None: zero), gaps c_k, residuals r_j and g_0."""
         mean, rows = initial_gap, []
+        steps = (None,) * self.num_blocks if mean_controls is None else mean_controls
         for k, terms in enumerate(self._terms_at):
             for j in terms:
-                u = None if mean_controls is None else mean_controls[self.output_blocks[j]]
-                rows.append(_plus(_apply(self.outputs[j], mean, u), residuals[j]))
+                rows.append(_affine(self.outputs[j], mean, steps[self.output_blocks[j]], residuals[j]))
             if k < len(self.dynamics):
-                u = None if mean_controls is None else mean_controls[self.blocks[k]]
-                mean = _plus(_apply(self.dynamics[k], mean, u), gaps[k])
+                mean = _affine(self.dynamics[k], mean, steps[self.blocks[k]], gaps[k])
         return _side_by_side(rows)
 
     def tangent(self, steps: Sequence[Array]) -> Array:
         """J w, (N, M), for one w_b a block."""
         dx, rows = None, []
         for k, terms in enumerate(self._terms_at):
-            rows += [self.outputs[j].apply(dx, steps[self.output_blocks[j]]) for j in terms]
+            for j in terms:
+                rows.append(self.outputs[j].apply(dx, steps[self.output_blocks[j]]))
             if k < len(self.dynamics):
                 dx = self.dynamics[k].apply(dx, steps[self.blocks[k]])
         return _side_by_side(rows)
@@ -201,33 +194,33 @@ class Batch:
 
     def back_propagate(self, theta: Array) -> Arrays:
         """eta_1..eta_{K-1}, and theta itself, (N, M), last."""
-        etas = [theta]
+        etas, thetas = [theta], self._split(theta)
         costate: Array | None = None
         for k in range(len(self.dynamics), 0, -1):
-            costate = self._costate(k, theta, costate)
+            costate = self._costate(k, thetas, costate)
             etas.append(costate)
         return tuple(reversed(etas))
 
     def initial_costate(self, etas: Sequence[Array]) -> Array:
         """eta_0."""
-        return self._costate(0, etas[-1], etas[0] if self.dynamics else None)
+        return self._costate(0, self._split(etas[-1]), etas[0] if self.dynamics else None)
 
-    def _costate(self, k: int, theta: Array, following: Array | None) -> Array:
+    def _costate(self, k: int, thetas: Sequence[Array], following: Array | None) -> Array:
         total = None if following is None else self.dynamics[k].transpose_state(following)
         for j in self._terms_at[k]:
-            part = self.outputs[j].transpose_state(self._cut(theta, j))
+            part = self.outputs[j].transpose_state(thetas[j])
             total = part if total is None else total + part
         assert total is not None
         return total
 
     def pull(self, etas: Sequence[Array]) -> Array:
         """J' theta, (P,), from the costates of :meth:`back_propagate`."""
-        pulled: list[Array | None] = [None] * self.num_blocks
-        for stage, block, eta in zip(self.dynamics, self.blocks, etas, strict=False):
-            pulled[block] = _sum(pulled[block], stage.transpose_control(eta))
-        for j, (output, block) in enumerate(zip(self.outputs, self.output_blocks, strict=True)):
-            pulled[block] = _sum(pulled[block], output.transpose_control(self._cut(etas[-1], j)))
-        return np.concatenate([part for part in pulled if part is not None])
+        pulled: dict[int, Array] = {}
+        pulls = (*etas[:-1], *self._split(etas[-1]))
+        for stage, block, eta in zip(self._stages, self._blocks, pulls, strict=True):
+            part = stage.transpose_control(eta)
+            pulled[block] = pulled[block] + part if block in pulled else part
+        return np.concatenate([pulled[block] for block in range(self.num_blocks)])
 
     def adjoint(self, theta: Array) -> Array:
         """J' theta: (N, M) -> (P,)."""
@@ -252,13 +245,15 @@ class Batch:
         later = None if following is None else self.dynamics[k].carry_output(following)
         if later is not None and not self._terms_at[k]:
             return later
-        parts = [self.outputs[j].carry_output(self._identity(j)) for j in self._terms_at[k]]
+        parts = [self.outputs[j].carry_output(self._identities[j]) for j in self._terms_at[k]]
         parts += [] if later is None else [later]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
-    def _identity(self, term: int) -> Array:
-        width = self.outputs[term].num_outputs
-        return np.broadcast_to(np.eye(width), (self.num_samples, width, width))
+    @cached_property
+    def _identities(self) -> tuple[Array, ...]:
+        """Of the rows of every term in themselves, (N, m, m)."""
+        widths = [output.num_outputs for output in self.outputs]
+        return tuple([np.broadcast_to(np.eye(m), (self.num_samples, m, m)) for m in widths])
 
     @cached_property
     def noise(self) -> Array:
@@ -271,7 +266,8 @@ class Batch:
         for psi, variance in zip(self.sensitivities, self.slack_variance, strict=True):
             if variance > 0:
                 first = self.num_rows - psi.shape[1]
-                noise[:, first:, first:] += variance * (psi @ psi.transpose(0, 2, 1))
+                reached = noise[:, first:, first:]  # a view
+                reached += variance * (psi @ psi.transpose(0, 2, 1))
         return noise
 
     def noise_product(self, theta: Array) -> Array:
@@ -292,22 +288,19 @@ class Batch:
 
     def uses(self, *, whitened: bool = False) -> Iterator[tuple[int, list[Use]]]:
         """Every block with the places where it acts; with ``whitened`` the rows are those of L^-1 J, Sigma = L L'."""
-        root = _Root(self.noise) if whitened and self.has_slack else None
+        psis: Iterable[Array] = (*self.sensitivities, *self._identities)
+        firsts = [self.num_rows - psi.shape[1] for psi in self.sensitivities] + [cut.start for cut in self._cuts]
+        if whitened and self.has_slack:
+            psis = map(_Root(self.noise).solve, psis, firsts)
         found: list[list[Use]] = [[] for _ in range(self.num_blocks)]
-        for stage, block, psi in zip(self.dynamics, self.blocks, self.sensitivities, strict=True):
-            found[block].append(self._use(stage, psi, self.num_rows - psi.shape[1], root))
-        for j, (output, block) in enumerate(zip(self.outputs, self.output_blocks, strict=True)):
-            psi, first = self._identity(j), self._ends[j] - output.num_outputs
-            found[block].append(self._use(output, psi, first, root))
-        yield from enumerate(found)
-
-    def _use(self, stage: LinearStage, psi: Array, first: int, root: _Root | None) -> Use:
-        return Use(stage, psi if root is None else root.solve(psi, first), first)
+        for stage, block, psi, first in zip(self._stages, self._blocks, psis, firsts, strict=True):
+            found[block].append(Use(stage, psi, first))
+        return enumerate(found)
 
     def whitened_jacobian(self) -> Array:
         """L^-1 J with Sigma = L L' sample by sample, (N M, P)."""
         uses = list(self.uses(whitened=True))
-        ends = np.cumsum([places[0].stage.num_controls for _, places in uses])
+        ends = list(accumulate([places[0].stage.num_controls for _, places in uses]))
         rows = np.empty((self.num_samples, self.num_rows, ends[-1]))
         for (_, places), end in zip(uses, ends, strict=True):
             write_rows(places, rows[:, :, end - places[0].stage.num_controls : end])
@@ -340,37 +333,32 @@ def _squared_size(places: Sequence[Use], num_rows: int) -> float:
 
 
 class _Root:
-    """L of Sigma = L L', sample by sample."""
+    """L of Sigma = L L', sample by sample; where it is a number, 1/L."""
 
     def __init__(self, noise: Array) -> None:
-        self._root = np.sqrt(noise) if noise.shape[1] == 1 else np.linalg.cholesky(noise)
+        self._is_scalar = noise.shape[1] == 1
+        self._root = 1.0 / np.sqrt(noise) if self._is_scalar else np.linalg.cholesky(noise)
 
     def solve(self, psi: Array, first: int) -> Array:
         """L^-1 times rows that are zero above row ``first``, from there on; psi has the first of them."""
+        if self._is_scalar:
+            return self._root * psi
         missing = self._root.shape[1] - first - psi.shape[1]
         if missing:
             psi = np.concatenate([psi, np.zeros((len(psi), missing, psi.shape[2]))], axis=1)
-        if self._root.shape[1] == 1:
-            return 1.0 / self._root * psi
         return np.asarray(np.linalg.solve(self._root[:, first:, first:], psi), dtype=float)
 
 
-def _apply(stage: LinearStage, dx: Array | None, du: Array | None) -> Array | None:
-    """A dx + B du, None standing for zero."""
+def _affine(stage: LinearStage, dx: Array | None, du: Array | None, gap: Array) -> Array:
+    """A dx + B du + c, None standing for zero."""
     if du is not None:
-        return stage.apply(dx, du)
-    return None if dx is None else stage.apply_state(dx)
-
-
-def _plus(value: Array | None, gap: Array) -> Array:
-    if value is None:
+        value = stage.apply(dx, du)
+    elif dx is not None:
+        value = stage.apply_state(dx)
+    else:
         return gap
     value += gap
     return value
-
-
-def _sum(total: Array | None, part: Array) -> Array:
-    return part if total is None else total + part
 
 
 def _side_by_side(rows: Sequence[Array]) -> Array:

@@ -19,10 +19,11 @@ __all__ = [
     "Stack",
     "StackedMultipliers",
     "StackedTerms",
+    "blocks_of",
     "num_rows",
+    "outputs_of",
     "residuals_of",
     "stages_of",
-    "use_of_blocks",
 ]
 
 Array = NDArray[np.float64]
@@ -153,25 +154,32 @@ class StackedMultipliers(Sequence[Array]):
         return self.theta if k == len(self.costates) else self.costates[k]
 
 
-def stages_of(terms: Sequence[LinearTerm]) -> Indices:
+def stages_of(terms: Sequence[LinearTerm]) -> list[int]:
     """s(j) of every term."""
     if isinstance(terms, StackedTerms):
-        return terms.stages
-    return np.array([term.stage for term in terms], dtype=np.intp)
+        return terms.stages.tolist()
+    return [term.stage for term in terms]
 
 
-def use_of_blocks(terms: Sequence[LinearTerm]) -> Indices:
+def blocks_of(terms: Sequence[LinearTerm]) -> list[int]:
     """d(j) of every term."""
     if isinstance(terms, StackedTerms):
-        return terms.blocks
-    return np.array([term.block for term in terms], dtype=np.intp)
+        return terms.blocks.tolist()
+    return [term.block for term in terms]
+
+
+def outputs_of(terms: Sequence[LinearTerm]) -> Sequence[LinearStage]:
+    """C_j and D_j of every term."""
+    if isinstance(terms, StackedTerms):
+        return terms.outputs
+    return tuple([term.output for term in terms])
 
 
 def num_rows(terms: Sequence[LinearTerm]) -> int:
     """Rows a sample of all terms together."""
     if isinstance(terms, StackedTerms):
         return len(terms) * terms.outputs.num_outputs
-    return sum(term.output.num_outputs for term in terms)
+    return sum([term.output.num_outputs for term in terms])
 
 
 def residuals_of(terms: Sequence[LinearTerm]) -> tuple[Array, ...] | Array:

@@ -7,7 +7,10 @@ all weights, (N m, P).  Its outputs depend on the targets through the hat matrix
 
 is the *effective number of parameters*: those that the data decide and not the weight decay (Moody 1992; MacKay 1992).
 Where gamma comes close to the N m numbers it is fitted to, the network reproduces them, noise included, and its
-training error says nothing.
+training error says nothing.  (With weights or Huber's loss, J's rows are scaled by the root of the sample's curvature.)
+
+Labels and counts are another matter: where a network reproduces them, the curvature of their loss vanishes, or gamma
+has no number of targets to be held against.  There the training loss itself is asked, beside that of the best constant.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ..forward_dp.sweeps import Batch
+from ..network.scaled_stage import ScaledStage
 from ..problem.blas import limited_blas
+from ..problem.losses import Logistic, Poisson, Softmax
 from ..problem.training import TrainingProblem
 
 __all__ = ["WORSE", "OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
@@ -38,6 +43,9 @@ WORSE = 1.1
 # Of the numbers fitted to: a network with that many effective parameters reproduces them.
 INTERPOLATES = 0.9
 
+# Of the best constant's loss: with less, labels have a probability of nearly one each, counts their own rate.
+REPRODUCED = 1e-3
+
 
 class OverfittingWarning(UserWarning):
     """The network reproduces its training targets, so nothing shows what it learned."""
@@ -46,8 +54,11 @@ class OverfittingWarning(UserWarning):
 def interpolation_note(problem: TrainingProblem, controls: Sequence[Array]) -> str:
     """A sentence where the effective parameters come close to the numbers fitted to, else an empty string.
 
-    Where gamma is too expensive and there is no weight decay, the weights are counted instead.
+    Where gamma is too expensive and there is no weight decay, the weights are counted instead.  For labels and counts:
+    where the training loss is less than a thousandth of the best constant's.
     """
+    if isinstance(problem.loss, Logistic | Softmax | Poisson):
+        return _reproduction_note(problem, controls)
     numbers, weights = problem.y.size, problem.network.num_controls
     if weights < INTERPOLATES * numbers:
         return ""
@@ -59,6 +70,18 @@ def interpolation_note(problem: TrainingProblem, controls: Sequence[Array]) -> s
     return (
         f"The {numbers} training targets decide {gamma:.0f} of {weights} weights: the network reproduces the targets, "
         "noise included, and its training error says nothing."
+    )
+
+
+def _reproduction_note(problem: TrainingProblem, controls: Sequence[Array]) -> str:
+    with np.errstate(over="ignore", invalid="ignore"):
+        loss = problem.data.value(problem.network.predict(controls, problem.x))
+    if not loss < REPRODUCED * problem.null_objective:
+        return ""
+    what = "counts" if isinstance(problem.loss, Poisson) else "labels"
+    return (
+        f"The training loss is {loss:.2g}, that of the best constant {problem.null_objective:.4g}: the network "
+        f"reproduces the {what}, mistakes among them included, and its training loss says nothing."
     )
 
 
@@ -118,7 +141,12 @@ def effective_parameters(problem: TrainingProblem, controls: Sequence[Array]) ->
 
 
 def _batch(problem: TrainingProblem, controls: Sequence[Array]) -> Batch:
-    return Batch.of_network(problem.linearize(problem.rollout(controls)), (0.0,) * (problem.num_stages - 1))
+    trajectory = problem.rollout(controls)
+    outputs = problem.outputs(trajectory)
+    *stages, last = problem.linearize(trajectory, outputs)
+    root = problem.data.root(outputs[-1])
+    last = last if root is None else ScaledStage(last, root)
+    return Batch.of_network((*stages, last), (0.0,) * (problem.num_stages - 1))
 
 
 def _output_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:

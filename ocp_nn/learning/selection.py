@@ -8,6 +8,9 @@ problem better posed (its Hessian is bounded below in more directions) and faste
 Candidates are tried from the largest down.  Once the error has clearly risen again, smaller ones only fit noise more
 closely, and take longest: the search ends there.
 
+What is held out is judged by the loss that is trained: squares by their root mean square error, every other loss by
+its mean.  Labels are held out class by class.
+
 In the objective rho stands beside a *sum* of squares.  If the noise has variance s^2 and the weights a Gaussian prior
 of variance t^2, then rho = s^2/t^2, whatever the number of samples: what is chosen on a part needs no rescaling for the
 whole.
@@ -24,11 +27,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..base import checks
 from ..network.network import Network
-from ..problem.losses import Loss, Squared
+from ..problem.losses import Loss
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import OPTIONS, Options
 from ..solvers.augmented_lagrangian.solve import solve
-from .data import Split, random_split
+from .data import Split
+from .held_out import Errors, mean_error, sample_errors, split_samples
 
 __all__ = ["WEIGHT_DECAYS", "Selection", "choose_weight_decay"]
 
@@ -67,7 +71,8 @@ class Selection:
     candidates : tuple of float
         Those that were tried, from the largest.
     errors : tuple of float
-        Root mean square validation error of each, over all repeats, in the units of y.
+        Validation error of each, over all repeats: root mean square, in the units of y, where the loss is squares, and
+        the mean loss otherwise.
     num_train : int
         Samples the choice was made on: in each repeat ``num_validation`` of ``num_used`` of them were held out.
     num_used, num_validation, repeats : int
@@ -107,6 +112,7 @@ def choose_weight_decay(
     repeats: int = REPEATS,
     options: Options | None = None,
     loss: str | Loss = "squared",
+    sample_weight: ArrayLike | None = None,
 ) -> Selection:
     """The weight decay that generalises, chosen on held-out training samples.
 
@@ -122,28 +128,26 @@ def choose_weight_decay(
         How many random parts are held out, each once.
     options : Options, optional
         Of the short solves.
-    loss : str or Loss
-        As :class:`.TrainingProblem` takes it.
+    loss, sample_weight :
+        As :class:`.TrainingProblem` takes them; they judge what is held out, too.
 
     Raises
     ------
     ValueError
-        Without candidates or repeats, or for data that do not fit the network.
+        Without candidates or repeats, or for data that do not fit the network or the loss.
     DataError
         For fewer than two samples.
     """
     checks.check("candidates", candidates, _CANDIDATES)
     checks.check_all({"repeats": checks.integer(1), "seed": checks.SEED}, {"repeats": repeats, "seed": seed})
     checks.check("options", options, OPTIONS)
-    problem = TrainingProblem(network, x, y, loss=loss)  # checks shapes and values
-    splits = [_held_out_split(problem.num_samples, seed + repeat) for repeat in range(repeats)]
+    problem = _weighed(TrainingProblem(network, x, y, loss=loss, sample_weight=sample_weight))  # checks its arguments
+    splits = [_held_out_split(problem, seed + repeat) for repeat in range(repeats)]
     if options is None:
         options = Options(seed=seed, tolerance=LOOSE_TOLERANCE, max_outer=LOOSE_OUTER, max_restarts=0)
     tried: dict[float, float] = {}
     for rho in sorted(candidates, reverse=True):
-        parts = [_squared_errors(problem, split.train, split.test, rho, options) for split in splits]
-        mean = float(np.mean(np.concatenate(parts)))
-        tried[rho] = float(np.sqrt(mean)) if isinstance(problem.loss, Squared) else mean
+        tried[rho] = mean_error(problem.loss, [_held_out_errors(problem, split, rho, options) for split in splits])
         if _is_rising(list(tried.values())):
             break
     return Selection(
@@ -157,28 +161,35 @@ def choose_weight_decay(
     )
 
 
-def _held_out_split(num_samples: int, seed: int) -> Split:
-    if num_samples <= MAX_SAMPLES:
-        return random_split(num_samples, VALIDATION_SIZE, seed)
-    drawn = np.random.default_rng(seed).choice(num_samples, MAX_SAMPLES, replace=False)
-    split = random_split(MAX_SAMPLES, VALIDATION_SIZE, seed)
+def _weighed(problem: TrainingProblem) -> TrainingProblem:
+    """The problem without the samples that count for nothing."""
+    if problem.sample_weight is None or problem.sample_weight.all():
+        return problem
+    return problem.part(np.flatnonzero(problem.sample_weight), problem.weight_decay)
+
+
+def _held_out_split(problem: TrainingProblem, seed: int) -> Split:
+    if problem.num_samples <= MAX_SAMPLES:
+        return split_samples(problem, VALIDATION_SIZE, seed)
+    drawn = np.random.default_rng(seed).choice(problem.num_samples, MAX_SAMPLES, replace=False)
+    split = split_samples(problem.part(drawn, problem.weight_decay), VALIDATION_SIZE, seed)
     return Split(drawn[split.train], drawn[split.test])
 
 
-def _squared_errors(problem: TrainingProblem, train: Any, held_out: Any, rho: float, options: Options) -> Array:
-    part = TrainingProblem(problem.network, problem.x[train], problem.y[train], rho, loss=problem.loss)
-    controls = solve(part, options=options).trajectory.controls
-    output = problem.network.predict(controls, problem.x[held_out])
-    if isinstance(problem.loss, Squared):
-        return (output - problem.y[held_out]) ** 2
-    with np.errstate(over="ignore", invalid="ignore"):  # of rates
-        return problem.loss.values(output, problem.y[held_out])
+def _held_out_errors(problem: TrainingProblem, split: Split, rho: float, options: Options) -> Errors:
+    controls = solve(problem.part(split.train, rho), options=options).trajectory.controls
+    return sample_errors(problem.part(split.test, rho), controls)
 
 
 def _is_rising(errors: list[float]) -> bool:
-    return len(errors) > PATIENCE and min(errors[-PATIENCE:]) > CLEARLY_WORSE * min(errors)
+    return len(errors) > PATIENCE and min(errors[-PATIENCE:]) > _within(CLEARLY_WORSE, min(errors))
 
 
 def _largest_as_good(tried: dict[float, float]) -> float:
     best = min(tried.values())
-    return max(rho for rho, error in tried.items() if error <= AS_GOOD * best)
+    return max(rho for rho, error in tried.items() if error <= _within(AS_GOOD, best))
+
+
+def _within(factor: float, best: float) -> float:
+    """The largest error that counts as within a factor of the best; a loss of one's own may be negative."""
+    return factor * best if best >= 0 else best / factor

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..base import checks
 from .activations import ACTIVATIONS, Activation, activation
 from .batch import BatchEvaluator
+from .stage_hessian import StageHessian
 
 __all__ = ["Dense", "Driven", "Layer", "Symbolic", "described_layer", "init_layer"]
 
@@ -180,6 +181,10 @@ class Symbolic:
         return BatchEvaluator(ca.Function("curvature", [x, u, multiplier, dx, du, *v], outputs), shared=[1, 4])
 
     @cached_property
+    def _hessian(self) -> StageHessian | None:
+        return StageHessian.of(self.function)
+
+    @cached_property
     def _second_derivative(self) -> BatchEvaluator:
         x, u, v, f = self._symbols()
         dx, du = ca.MX.sym("dx", x.numel()), ca.MX.sym("du", u.numel())
@@ -207,6 +212,19 @@ class Symbolic:
         """Products of the Hessian of sum_i <multiplier_i, f(x_i, u)> with (dx, du): shapes of x and of u."""
         hx, hu = self._curvature(len(x), x, u, multiplier, dx, du, *v)
         return hx, hu.sum(axis=0)
+
+    def hessian(self, x: Array, u: Array, multiplier: Array, *v: Array) -> tuple[Array, Array, Array]:
+        """Second derivatives of <multiplier_i, f(x_i, u)> in x (N, n, n), in x and u (N, n, P), in u summed (P, P)."""
+        if self._hessian is not None:
+            return self._hessian(x, u, multiplier, *v)
+        (samples, n), controls = x.shape, len(u)
+        xx, xu, uu = np.empty((samples, n, n)), np.empty((samples, n, controls)), np.empty((controls, controls))
+        still, rest = np.zeros((samples, n)), np.zeros(controls)
+        for j, unit in enumerate(np.eye(n)):
+            xx[:, :, j], _ = self.curvature_product(x, u, multiplier, np.tile(unit, (samples, 1)), rest, *v)
+        for j, unit in enumerate(np.eye(controls)):
+            xu[:, :, j], uu[:, j] = self.curvature_product(x, u, multiplier, still, unit, *v)
+        return xx, xu, uu
 
     def second_derivative(self, x: Array, u: Array, dx: Array, du: Array, *v: Array) -> Array:
         """d^2/dt^2 f(x + t dx, u + t du) at t = 0 for a batch: (N, num_outputs)."""
@@ -271,6 +289,10 @@ class Driven:
     def curvature_product(self, x: Array, u: Array, multiplier: Array, dx: Array, du: Array) -> tuple[Array, Array]:
         """As for :class:`Symbolic`."""
         return self.stage.curvature_product(x, u, multiplier, dx, du, self.v)
+
+    def hessian(self, x: Array, u: Array, multiplier: Array) -> tuple[Array, Array, Array]:
+        """As for :class:`Symbolic`."""
+        return self.stage.hessian(x, u, multiplier, self.v)
 
     def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
         """As for :class:`Symbolic`."""

@@ -210,6 +210,10 @@ class DenseStage:
         """E = Psi diag(D)."""
         return psi if self.layer.activation == "identity" else psi * self.slope[:, None, :]
 
+    def kronecker_factors(self, psi: Array) -> tuple[Array, Array]:
+        """E = Psi diag(D), (N, m, n'), and z = [x, 1], (N, n + 1): a sample's rows Psi B are z' (x) E."""
+        return self._scaled(psi), np.column_stack([self.x, np.ones(self.num_samples)])
+
     def write_control_rows(self, psi: Array, out: Array) -> None:
         e = self._scaled(psi)
         table = out.reshape(*e.shape[:2], self.num_inputs + 1, -1)  # splits the last axis: a view
@@ -326,6 +330,10 @@ class GenericStage:
     def curvature_product(self, multiplier: Array, dx: Array | None, du: Array) -> tuple[Array, Array]:
         dx = np.zeros_like(self.x) if dx is None else dx
         return self.layer.curvature_product(self.x, self.u, multiplier, dx, du)
+
+    def hessian(self, multiplier: Array) -> tuple[Array, Array, Array]:
+        """Second derivatives of <multiplier_i, f(x_i, u)>: (N, n, n), (N, n, P), and summed over samples (P, P)."""
+        return self.layer.hessian(self.x, self.u, multiplier)
 
     def second_derivative(self, dx: Array | None, du: Array) -> Array:
         dx = np.zeros_like(self.x) if dx is None else dx

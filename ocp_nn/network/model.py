@@ -131,7 +131,7 @@ class Model:
         ValueError
             If x is not of shape (N, inputs), or not of finite real numbers, or the prediction is no finite number.
         """
-        predicted = self._respond(self._checked_outputs(x))
+        predicted = self._respond(self.predict_raw(x))
         _check_finite(predicted)
         return predicted
 
@@ -150,7 +150,7 @@ class Model:
         """
         if not self.classes:
             raise ValueError(f"classify needs a model with classes, received one without, of the link {self.link!r}")
-        raw = self._checked_outputs(x)
+        raw = self.predict_raw(x)
         return np.array(self.classes)[raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0).astype(int)]
 
     def outputs(self, x: ArrayLike) -> Array:
@@ -162,8 +162,8 @@ class Model:
         with np.errstate(over="ignore", invalid="ignore"):
             return self.y_scaler.inverse(self.network.predict(self.controls, self.x_scaler.transform(x)))
 
-    def _checked_outputs(self, x: ArrayLike) -> Array:
-        """The linear predictor, finite; the warning is for the caller of the caller."""
+    def predict_raw(self, x: ArrayLike) -> Array:
+        """:meth:`raw_outputs`, with the warnings and errors of :meth:`predict`, said to the caller of the caller."""
         x = checks.table("x", x, self.network.num_inputs)
         raw = self.raw_outputs(x)
         if not hasattr(self, "_has_warned") and (sentence := self.extrapolation(x)):

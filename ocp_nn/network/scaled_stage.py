@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .linear_stages import LinearStage
+from .linear_stages import DenseStage, LinearStage
 
 __all__ = ["ScaledStage", "unscaled"]
 
@@ -94,6 +94,11 @@ class ScaledStage:
 
     def carry_output(self, psi: Array) -> Array:
         return self.stage.carry_output(self._rows(psi))
+
+    def kronecker_factors(self, psi: Array) -> tuple[Array, Array]:
+        """Those of a dense stage, :meth:`.DenseStage.kronecker_factors`."""
+        assert isinstance(self.stage, DenseStage)
+        return self.stage.kronecker_factors(self._rows(psi))
 
     def write_control_rows(self, psi: Array, out: Array) -> None:
         self.stage.write_control_rows(self._rows(psi), out)

@@ -55,8 +55,14 @@ class Scaler:
             raise ValueError(f"scale must be positive, received {self.scale.min()}")
 
     @classmethod
-    def fit(cls, table: ArrayLike) -> Scaler:
+    def fit(cls, table: ArrayLike, weights: Array | None = None) -> Scaler:
         """Mean and (population) standard deviation of the columns of an (N, columns) table.
+
+        Parameters
+        ----------
+        table : array_like, shape (N, columns)
+        weights : array, shape (N,), optional
+            Positive numbers: how often every row counts.
 
         Raises
         ------
@@ -72,7 +78,7 @@ class Scaler:
         _check_size(largest)
         # by powers of two, which are exact: sums and squares then neither overflow nor underflow
         exponent = np.frexp(largest)[1]
-        mean, deviation = _moments(np.ldexp(table, -exponent))
+        mean, deviation = _moments(np.ldexp(table, -exponent), weights)
         mean, deviation = np.ldexp(mean, exponent), np.maximum(np.ldexp(deviation, exponent), _DENORMAL)
         same = table.min(axis=0) == table.max(axis=0)
         mean = np.where(same, table[0], mean)
@@ -117,12 +123,17 @@ def _check_size(largest: Array) -> None:
             )
 
 
-def _moments(table: Array) -> tuple[Array, Array]:
+def _moments(table: Array, weights: Array | None) -> tuple[Array, Array]:
     """Mean and standard deviation, the mean corrected where its own rounding shows beside the deviation."""
-    mean = table.mean(axis=0)
-    off = (table - mean).mean(axis=0)
-    deviation = np.sqrt(np.mean((table - mean) ** 2, axis=0))
+
+    def average(values: Array) -> Array:
+        # NumPy's average is no mean of a table without columns
+        return np.asarray(values.mean(axis=0) if weights is None else np.average(values, axis=0, weights=weights))
+
+    mean = average(table)
+    off = average(table - mean)
+    deviation = np.sqrt(average((table - mean) ** 2))
     if not (rounded := np.abs(off) > _OFF_CENTRE * deviation).any():
         return mean, deviation
     mean = np.where(rounded, mean + off, mean)
-    return mean, np.sqrt(np.mean((table - mean) ** 2, axis=0))
+    return mean, np.sqrt(average((table - mean) ** 2))

@@ -40,6 +40,9 @@ class _Linear:
     def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
         return np.zeros((len(dx), self.width))
 
+    def rows(self, samples: slice) -> _Linear:
+        return self
+
 
 class StackedStages(Sequence[LinearStage]):
     """A sequence of K linear stages of equal shape.

@@ -7,16 +7,9 @@ recursion once more (Pearlmutter, 1994, "Fast exact multiplication by the Hessia
     dlambda_K = w phi''(z) dx_K,     (p_k, q_k) = Hessian of sum_i <lambda_{k+1}^i, f_k(x^i, u)> times (dx_k, du_k)
     dlambda_k = A_k' dlambda_{k+1} + p_k,     (H du)_k = B_k' dlambda_{k+1} + q_k + rho du_k
 
-Multiple shooting cuts the chain of stages at its nodes.  A *segment* is what lies between two cuts: it starts at a
-state x that is a variable (or at the inputs, which are not), and no second derivative couples two segments.  Its
-Hessian carries the sensitivities S_k^i = d x_k^i / d (x^i, controls so far) forward, (N, n_k, columns), and adds up
-
-    sum_i sigma S_K^i' (w phi'')^i S_K^i  +  sum_k sum_i [S_k^i; E_k]' (Hessian of <lambda_{k+1}^i, f_k>) [S_k^i; E_k]
-
-where E_k picks u_k; the first term is there where the segment ends in the loss, and is Gauss-Newton's.  Single
-shooting is the one segment without a free start.  For a dense layer, with a = W x + b, c = lambda phi''(a) and
-g = lambda phi'(a), the Hessian of <lambda, f> is that of c/2 (da)^2 summed over units, plus g' dW dx; controls of
-different units do not couple, so the wide products run over the controls of *earlier* layers only.
+Multiple shooting cuts the chain of stages at its nodes.  A *segment* (:mod:`.segment`) is what lies between two cuts,
+and its Hessian couples nothing but the state it starts at and the control blocks used in it.  Single shooting is the
+one segment without a free start.
 
 No CasADi here: two derivations of the same matrix, CasADi's and this one, are held together by the tests.
 """
@@ -24,15 +17,15 @@ No CasADi here: two derivations of the same matrix, CasADi's and this one, are h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..network.linear_stages import DenseStage, LinearStage
+from ..network.linear_stages import LinearStage
 from .optimal_control import OptimalControlProblem
+from .segment import Segment, SegmentHessian, SegmentStage, SegmentTerm, segment_between, times
 
-__all__ = ["SegmentHessian", "hessian_product", "reduced_hessian", "segment_hessian"]
+__all__ = ["hessian_of_segment", "hessian_product", "reduced_hessian", "segment_hessian"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -88,7 +81,7 @@ def hessian_product(
             row = inner + j
             moved = stages[row].apply(tangents[k], direction[blocks[row]])
             bend = None if bends is None else bends[j]
-            parts.append(pull(row, k, _times(bend, moved[:, :, None])[:, :, 0]))
+            parts.append(pull(row, k, times(bend, moved[:, :, None])[:, :, 0]))
         eta = _total(parts)
     return tuple(product[b] + rho * du for b, (rho, du) in enumerate(zip(problem.decays, direction, strict=True)))
 
@@ -102,14 +95,16 @@ def _total(parts: Sequence[Array | None]) -> Array | None:
 
 
 def reduced_hessian(problem: OptimalControlProblem, controls: Sequence[Array], *, gauss_newton: bool = False) -> Array:
-    """The Hessian of the reduced objective J(u), dense.
+    """The Hessian of the reduced objective J(u), dense; x_0 is held at xbar.
 
     Parameters
     ----------
     problem : OptimalControlProblem
-    controls : sequence of K arrays
+    controls : sequence of arrays
+        One a block.
     gauss_newton : bool
-        Leave the curvature of the stages out: J' (w phi'') J + rho I with the Jacobian J of the outputs.
+        Leave the curvature of the stages out: sum_j J_j' (w phi'') J_j + rho I with the Jacobians J_j of all terms'
+        outputs.
 
     Returns
     -------
@@ -119,59 +114,19 @@ def reduced_hessian(problem: OptimalControlProblem, controls: Sequence[Array], *
     Raises
     ------
     ValueError
-        If the controls do not have the network's shapes.
+        If the controls do not have the problem's shapes.
     """
     trajectory = problem.rollout(controls)
     outputs = problem.outputs(trajectory)
-    stages = problem.linearize(trajectory, outputs)
-    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradients(outputs[-1:])).costates
-    multipliers = None if gauss_newton else costates[1:]
-    bend = problem.terms[-1].data.curvature(outputs[-1], gauss_newton=gauss_newton)
-    hessian = segment_hessian(stages, multipliers, free_start=False, loss=1.0, output_curvature=bend).controls
-    hessian[np.diag_indices_from(hessian)] += problem.weight_decay
+    stages, ends = problem.linearize(trajectory, outputs), outputs[len(problem.dynamics) :]
+    costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradients(ends)).costates[1:]
+    bends = [term.data.curvature(z, gauss_newton=gauss_newton) for term, z in zip(problem.terms, ends, strict=True)]
+    segment = segment_between(problem, (0, problem.num_stages), stages, None if gauss_newton else costates, bends)
+    whole = hessian_of_segment(segment).controls
+    order = np.concatenate([np.arange(cut.start, cut.stop) for _, cut in sorted(segment.columns.items())])
+    hessian = whole if (order == np.arange(len(order))).all() else whole[np.ix_(order, order)]
+    hessian[np.diag_indices_from(hessian)] += np.repeat(problem.decays, problem.block_lengths)
     return hessian
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentHessian:
-    """Second derivatives of one segment; n = width of the state it starts at (0 if that is fixed), P = its controls.
-
-    Attributes
-    ----------
-    states : ndarray, shape (N, n, n)
-        In the starting state, sample by sample: samples couple only through the controls.
-    mixed : ndarray, shape (N, n, P)
-        In the starting state (rows) and the controls.
-    controls : ndarray, shape (P, P)
-        In the concatenated controls, summed over samples.
-    """
-
-    states: Array
-    mixed: Array
-    controls: Array
-
-    def rows(self, samples: slice) -> SegmentHessian:
-        """The part of some samples; views, so that additions to it arrive here."""
-        return SegmentHessian(self.states[samples], self.mixed[samples], self.controls)
-
-    def add(self, left: Array, right: Array) -> None:
-        """Add sum_i left_i' right_i, both (N, n', columns) with the starting state first, then leading controls."""
-        n = self.states.shape[1]
-        used = left.shape[2] - n
-        rows = left.shape[0] * left.shape[1]
-        self.controls[:used, :used] += left[:, :, n:].reshape(rows, used).T @ right[:, :, n:].reshape(rows, used)
-        if n:
-            start = left[:, :, :n].transpose(0, 2, 1)
-            self.states[...] += start @ right[:, :, :n]
-            self.mixed[:, :, :used] += start @ right[:, :, n:]
-
-    def add_cross(self, first: int, start: Array, earlier: Array, own: Array) -> None:
-        """Add the terms of a stage's own controls, which begin at ``first``, with everything before them."""
-        last = first + len(own)
-        self.mixed[:, :, first:last] += start
-        self.controls[:first, first:last] += earlier
-        self.controls[first:last, :first] += earlier.T
-        self.controls[first:last, first:last] += own
 
 
 def segment_hessian(
@@ -182,7 +137,7 @@ def segment_hessian(
     loss: float = 0.0,
     output_curvature: Array | None = None,
 ) -> SegmentHessian:
-    """The second derivatives of <multiplier, end of the segment> and of ``loss`` times what its end costs.
+    """:func:`hessian_of_segment` for a chain of stages, each with controls of its own.
 
     Parameters
     ----------
@@ -195,100 +150,23 @@ def segment_hessian(
     loss : float
         sigma, weight of the objective: 0 for a segment that ends in a constraint.
     output_curvature : array, optional
-        As for :func:`hessian_product`.
+        As for :func:`hessian_product`, of what the segment's end costs.
     """
-    samples, width = stages[0].num_samples, stages[0].num_inputs if free_start else 0
-    total = sum(stage.num_controls for stage in stages)
-    hessian = SegmentHessian(
-        np.zeros((samples, width, width)), np.zeros((samples, width, total)), np.zeros((total, total))
-    )
-    chunk = max(1, _CHUNK // (max(stage.num_outputs for stage in stages) * (width + total)))
-    for start in range(0, samples, chunk):
+    given = [None] * len(stages) if multipliers is None else multipliers
+    rows = [SegmentStage(stage, k, costate) for k, (stage, costate) in enumerate(zip(stages, given, strict=True))]
+    if not loss:
+        return hessian_of_segment(Segment(tuple(rows), (), free_start))
+    *inner, (last, block, costate) = rows
+    term = SegmentTerm(len(inner), last, block, costate, loss, output_curvature)
+    return hessian_of_segment(Segment(tuple(inner), (term,), free_start))
+
+
+def hessian_of_segment(segment: Segment) -> SegmentHessian:
+    """The second derivatives of a segment's part of the Lagrangian, in chunks of samples."""
+    hessian = SegmentHessian.zeros(segment)
+    columns = segment.width + segment.num_controls
+    chunk = max(1, _CHUNK // (max(row.stage.num_outputs for row in segment.all_rows) * columns))
+    for start in range(0, segment.num_samples, chunk):
         rows = slice(start, start + chunk)
-        some = None if multipliers is None else [multiplier[rows] for multiplier in multipliers]
-        bend = None if output_curvature is None else output_curvature[rows]
-        _add_samples(hessian.rows(rows), [stage.rows(rows) for stage in stages], some, loss, bend)
+        segment.rows(rows).add_to(hessian.rows(rows))
     return hessian
-
-
-def _add_samples(
-    hessian: SegmentHessian,
-    stages: Sequence[LinearStage],
-    multipliers: Sequence[Array] | None,
-    loss: float,
-    output_curvature: Array | None,
-) -> None:
-    """Add the terms of some samples, carrying their sensitivities forward."""
-    samples, width = hessian.states.shape[:2]
-    sensitivity = np.broadcast_to(np.eye(stages[0].num_inputs, width), (samples, stages[0].num_inputs, width))
-    for k, stage in enumerate(stages):
-        if multipliers is not None:
-            if isinstance(stage, DenseStage):
-                _add_dense(hessian, stage, multipliers[k], sensitivity)
-            else:
-                _add_generic(hessian, stage, multipliers[k], sensitivity)
-        if loss or k + 1 < len(stages):
-            sensitivity = _carry(stage, sensitivity)
-    if loss:
-        hessian.add(loss * _times(output_curvature, sensitivity), sensitivity)
-
-
-def _times(curvature: Array | None, columns: Array) -> Array:
-    """The output's curvature times columns, (N, m, columns)."""
-    if curvature is None:
-        return columns
-    return np.asarray(curvature[:, :, None] * columns if curvature.ndim == 2 else curvature @ columns)
-
-
-def _carry(stage: LinearStage, sensitivity: Array) -> Array:
-    """S_{k+1} = [A S_k, B]."""
-    before = sensitivity.shape[2]
-    carried = np.empty((stage.num_samples, stage.num_outputs, before + stage.num_controls))
-    np.matmul(stage.A, sensitivity, out=carried[:, :, :before])
-    carried[:, :, before:] = stage.B
-    return carried
-
-
-def _add_dense(hessian: SegmentHessian, stage: DenseStage, multiplier: Array, sensitivity: Array) -> None:
-    samples, width, before = sensitivity.shape
-    units, n = stage.num_outputs, hessian.states.shape[1]
-    c, g = multiplier * stage.layer.phi.curvature(stage.value), multiplier * stage.slope
-    inputs = np.hstack([stage.x, np.ones((samples, 1))])
-    own = np.zeros((width + 1, units, width + 1, units))
-    for a in range(units):
-        own[:, a, :, a] = (inputs * c[:, a, None]).T @ inputs
-    change = np.matmul(stage.weight, sensitivity)  # da in the directions of everything before
-    scaled = c[:, :, None] * change
-    hessian.add(change, scaled)
-    # cross terms with this layer's [W b]: c da x' + g dx', one column a weight, ordered like the control
-    start = np.einsum("iaj,it->ijta", scaled[:, :, :n], inputs)
-    start[:, :, :-1] += np.einsum("itj,ia->ijta", sensitivity[:, :, :n], g)
-    earlier = np.matmul(inputs.T, scaled[:, :, n:].transpose(1, 0, 2))  # (units, width + 1, earlier controls)
-    moved = sensitivity[:, :, n:].reshape(samples, width * (before - n))
-    earlier[:, :-1] += (g.T @ moved).reshape(units, width, before - n)
-    hessian.add_cross(
-        before - n,
-        start.reshape(samples, n, stage.num_controls),
-        earlier.transpose(2, 1, 0).reshape(before - n, stage.num_controls),
-        own.reshape(stage.num_controls, stage.num_controls),
-    )
-
-
-def _add_generic(hessian: SegmentHessian, stage: LinearStage, multiplier: Array, sensitivity: Array) -> None:
-    samples, width, before = sensitivity.shape
-    controls, n = stage.num_controls, hessian.states.shape[1]
-    # columns of the stage's own Hessian: d/dx of every sample, then d/du
-    xx, xu = np.empty((samples, width, width)), np.empty((samples, width, controls))
-    own = np.empty((controls, controls))
-    for j, unit in enumerate(np.eye(width)):
-        xx[:, :, j], _ = stage.curvature_product(multiplier, np.tile(unit, (samples, 1)), np.zeros(controls))
-    for j, unit in enumerate(np.eye(controls)):
-        xu[:, :, j], own[:, j] = stage.curvature_product(multiplier, None, unit)
-    hessian.add(sensitivity, np.matmul(xx, sensitivity))
-    rows = samples * width
-    hessian.add_cross(
-        before - n,
-        np.matmul(sensitivity[:, :, :n].transpose(0, 2, 1), xu),
-        sensitivity[:, :, n:].reshape(rows, before - n).T @ xu.reshape(rows, controls),
-        own,
-    )

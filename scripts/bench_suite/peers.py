@@ -26,6 +26,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from ocp_nn import IpoptOptions, TrainingProblem, Trajectory, multiple_shooting, single_shooting, solve_ipopt
+from ocp_nn.problem.losses import Softmax, Squared
 from ocp_nn.solvers.augmented_lagrangian.initialise import initialise
 from ocp_nn.solvers.nlp.plugins import solve_nlp
 
@@ -210,13 +211,14 @@ def _num_states(problem: TrainingProblem) -> int:
 
 
 def _mlp(problem: TrainingProblem, seed: int, **settings: Any) -> tuple[Any, np.ndarray]:
-    """A regressor that holds the initial weights, and its targets."""
-    from sklearn.neural_network import MLPRegressor
+    """A regressor, or a classifier, that holds the initial weights, and its targets."""
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     layers = problem.network.layers
     names = {"sigmoid": "logistic"}
+    kind: Any = MLPRegressor if isinstance(problem.loss, Squared) else MLPClassifier
 
-    class Watched(MLPRegressor):
+    class Watched(kind):
         watch: Any = None
 
         def _loss_grad_lbfgs(self, packed: np.ndarray, *arguments: Any) -> Any:
@@ -233,6 +235,7 @@ def _mlp(problem: TrainingProblem, seed: int, **settings: Any) -> tuple[Any, np.
         **settings,
     )
     targets = problem.y.ravel() if problem.y.shape[1] == 1 else problem.y
+    targets = problem.y.argmax(axis=1) if isinstance(problem.loss, Softmax) else targets
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one iteration does not converge: it is to make the arrays
         model.set_params(max_iter=1).fit(problem.x, targets)
@@ -287,6 +290,11 @@ def _torch(problem: TrainingProblem, seed: int) -> tuple[Any, list[Any], Callabl
     layers = problem.network.layers
     phis = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": lambda a: a}
     inputs, targets = torch.tensor(problem.x), torch.tensor(problem.y)
+    losses: dict[str, Callable[[Any], Any]] = {
+        "squared": lambda z: 0.5 * ((z - targets) ** 2).sum(),
+        "logistic": lambda z: torch.nn.functional.softplus((1 - 2 * targets) * z).sum(),
+        "softmax": lambda z: (torch.logsumexp(z, 1) - (z * targets).sum(1)).sum(),
+    }
 
     def objective() -> Any:
         x = inputs
@@ -294,7 +302,7 @@ def _torch(problem: TrainingProblem, seed: int) -> tuple[Any, list[Any], Callabl
             table = u.view(layer.num_inputs + 1, layer.num_outputs)
             x = phis[layer.activation](torch.addmm(table[-1], x, table[:-1]))
         decay = sum((u * u).sum() for u in parameters)
-        return 0.5 * ((x - targets) ** 2).sum() + 0.5 * problem.weight_decay * decay
+        return losses[problem.loss.name](x) + 0.5 * problem.weight_decay * decay
 
     objective().backward()  # the first call sets things up
     return torch, parameters, objective

@@ -13,8 +13,7 @@ import numpy as np
 
 from ...base import checks
 from ...base.display import brief
-from ...problem.optimal_control import PROBLEM
-from ...problem.training import TrainingProblem
+from ...problem.training import TRAINING_PROBLEM, TrainingProblem
 from ...solvers.augmented_lagrangian.initialise import can_fit_states, initialise
 from .layers import LayerMeasures, measure_layers
 from .measures import Measurement, measure
@@ -100,7 +99,7 @@ def advise(problem: TrainingProblem, *, seed: int = 0, steps: int = 100, seconds
     ValueError
         Without weight decay, or for a network without hidden layers (there is nothing to choose).
     """
-    checks.check("problem", problem, PROBLEM)
+    checks.check("problem", problem, TRAINING_PROBLEM)
     checks.check_all(_KINDS, {"seed": seed, "steps": steps, "seconds": seconds})
     if problem.num_stages < 2:
         raise ValueError("a network without hidden layers has no states: there is no formulation to choose")

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.display import brief
-from ...problem.optimal_control import PROBLEM
-from ...problem.training import TrainingProblem
+from ...problem.training import TRAINING_PROBLEM, TrainingProblem
 from ...problem.trajectory import Trajectory
 from .formulations import MultipleShooting, SingleShooting
 from .point import LinearisedPoint, linearise_at, shooting_name
@@ -110,7 +109,7 @@ def measure(
     ValueError
         For an unknown route or matrix, nodes that do not exist, a penalty or weight decay that is not positive.
     """
-    checks.check("problem", problem, PROBLEM)
+    checks.check("problem", problem, TRAINING_PROBLEM)
     checks.check("nodes", nodes, _NODE_SETS)
     wanted = _check(route, matrices, penalties, problem.weight_decay)
     found: list[Measurement] = []

@@ -20,7 +20,7 @@ from ...forward_dp import Subproblem
 from ...forward_dp.sweeps import Batch
 from ...network.linear_stages import LinearStage
 from ...problem.shooting import Shooting, check_nodes
-from ...problem.training import TrainingProblem
+from ...problem.training import TRAINING_PROBLEM, TrainingProblem
 from ...problem.trajectory import Trajectory
 
 __all__ = ["LinearisedPoint", "linearise_at", "shooting_name"]
@@ -123,10 +123,15 @@ def linearise_at(
     ------
     ValueError
         If the trajectory does not have the problem's shapes, a node does not exist, the damping is negative, or the
-        loss is another one than squares without weights.
+        loss is another one than squares without weights, or the problem none of a feed-forward network without shared
+        weights.
     """
-    if not problem.data.is_squares:
-        raise ValueError(f"conditioning is measured for squares without sample weights, received {problem!r}")
+    checks.check("problem", problem, TRAINING_PROBLEM)
+    if not problem.data.is_squares or problem.network.is_tied:
+        raise ValueError(
+            f"conditioning is measured for squares without sample weights and layers with weights of their own, "
+            f"received {problem!r}"
+        )
     problem.check(trajectory)
     checks.check("damping", damping, checks.NON_NEGATIVE)
     shooting = Shooting(check_nodes(nodes, problem.num_stages))

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from math import isfinite, isinf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +137,7 @@ class AugmentedLagrangian:
         objective = self.problem.cost(controls, outputs[len(defects) :], states[0])
         value = objective
         for multiplier, defect, beta in zip(self.multipliers, defects, self.penalty, strict=True):
-            if np.isfinite(beta):
+            if isfinite(beta):
                 value += float(np.vdot(multiplier, defect)) + 0.5 * beta * float(np.vdot(defect, defect))
         return Point(controls, states, outputs, defects, objective, value)
 
@@ -146,14 +148,14 @@ class AugmentedLagrangian:
     def estimate(self, point: Point) -> Arrays:
         """First-order multiplier estimate lambda_{k+1} + beta_k d_k; the old one where the state is eliminated."""
         return tuple(
-            multiplier if np.isinf(beta) else multiplier + beta * defect
+            multiplier if isinf(beta) else multiplier + beta * defect
             for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
         )
 
     def subproblem(self, point: Point, damping: float) -> Subproblem:
         """The Gauss-Newton least-squares problem at a point."""
         gaps = tuple(
-            defect if np.isinf(beta) else defect + multiplier / beta
+            defect if isinf(beta) else defect + multiplier / beta
             for multiplier, defect, beta in zip(self.multipliers, point.defects, self.penalty, strict=True)
         )
         problem = self.problem
@@ -170,6 +172,7 @@ class AugmentedLagrangian:
             damping=damping,
             initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
             initial_weight=problem.initial_weight,
+            trusted=True,
         )
 
     def _linear_terms(self, stages: Sequence[LinearStage], outputs: Arrays) -> tuple[LinearTerm, ...]:
@@ -203,15 +206,15 @@ class AugmentedLagrangian:
         if self.problem.has_free_start:
             value += self.problem.initial_cost(point.states[0] + step.states[0])
         for eta, multiplier, beta in zip(step.multipliers, self.multipliers, self.penalty, strict=False):
-            if np.isfinite(beta):
+            if isfinite(beta):
                 value += 0.5 / beta * float(np.vdot(eta - multiplier, eta + multiplier))
         return value
 
     def _predicted_losses(self, outputs: Arrays, rows: Array) -> float:
         """What the terms cost where the model leaves these rows, those of all terms side by side."""
-        ends = np.cumsum([z.shape[1] for z in outputs])[:-1]
-        pairs = zip(self.problem.terms, outputs, np.split(rows, ends, axis=1), strict=True)
-        return sum(_predicted_loss(term.data, z, some) for term, z, some in pairs)
+        ends = list(accumulate([z.shape[1] for z in outputs]))
+        places = zip(self.problem.terms, outputs, ends, strict=True)
+        return sum([_predicted_loss(term.data, z, rows[:, end - z.shape[1] : end]) for term, z, end in places])
 
 
 def _rooted(stage: LinearStage, root: Array | None) -> LinearStage:

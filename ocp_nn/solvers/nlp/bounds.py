@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...problem.training import TrainingProblem
+from ...problem.optimal_control import OptimalControlProblem
 from .layout import Block
 
 __all__ = ["Bounds", "bounds_of"]
@@ -18,7 +18,7 @@ Bounds = Bound | Mapping[int, Bound]
 
 
 def bounds_of(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     nodes: Sequence[int],
     variables: Sequence[Block],
     num_constraints: int,
@@ -26,7 +26,8 @@ def bounds_of(
     state_bounds: Bounds | None,
 ) -> dict[str, Array]:
     lower, upper = np.full(variables[-1].stop, -np.inf), np.full(variables[-1].stop, np.inf)
-    stages = {"control": range(problem.num_stages), "state": nodes}
+    first = (0,) if problem.has_free_start else ()
+    stages = {"control": range(len(problem.block_lengths)), "state": (*first, *nodes)}
     for kind, given in (("control", control_bounds), ("state", state_bounds)):
         _check_stages(kind, given, stages[kind])
         for block in variables:

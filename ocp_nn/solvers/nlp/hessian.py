@@ -2,13 +2,15 @@
 
     sigma J + <lam_g, g>,     lam_g = lambda at the nodes
 
-It is block diagonal (:mod:`.layout`).  Gauss-Newton leaves the curvature of the stages out: rho I, plus
-J' (w phi'') J in the segment that ends in the loss.
+It is put together from the blocks of the segments between nodes (:mod:`.layout`); those that are equal but for their
+data are evaluated at once.  Gauss-Newton leaves the curvature of stages and outputs out: rho I, alpha I for a free x_0,
+and the terms' J' (w phi'') J.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from itertools import product
 from typing import Any, Literal
 
 import casadi as ca
@@ -16,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...network.linear_stages import LinearStage
-from ...problem.curvature import segment_hessian
+from ...problem.curvature import hessian_of_segment
+from ...problem.segment import segment_between, stacked
 from ...problem.trajectory import Trajectory
-from .layout import Segment, hessian_layout
-from .transcription import NLP
+from .layout import Group, hessian_layout
+from .nonlinear_program import NLP
 
 __all__ = ["LagrangianHessian"]
 
@@ -87,46 +90,49 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
     def nonzeros(self, x: Array, lam_f: float, lam_g: Array) -> Array:
         """The entries of the upper triangle in CasADi's order."""
         nlp, layout = self._nlp, self._layout
-        trajectory = nlp.roll(x)
-        stages, in_output = nlp.linearize(trajectory)
-        bend = self._output_curvature(trajectory)
-        lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
-        costates = nlp.training.costates(nlp.shooting, stages, [lam_f * in_output], nlp.node_multipliers(lam_g))
-        values = np.concatenate([self._entries(segment, stages, costates, lam_f, bend) for segment in layout.segments])
-        values = values[layout.order]
-        values[layout.diagonal] += lam_f * nlp.training.weight_decay
+        stages, costates, bends = self._linearised(nlp.roll(x), lam_f, lam_g)
+        entries: list[Array] = []
+        totals: dict[tuple[int, int], Array] = {}
+        for group in layout.groups:
+            if not group.is_full:
+                entries.append(np.zeros(len(group.keep_states)))
+                continue
+            segments = [
+                segment_between(nlp.training, cuts, stages, costates, bends, free_start=group.free_start, weight=lam_f)
+                for cuts in group.cuts
+            ]
+            hessian = hessian_of_segment(stacked(segments))
+            entries += [hessian.states.ravel()[group.keep_states], hessian.mixed.ravel()[group.keep_mixed]]
+            _collect(totals, group, hessian.controls, layout.pairs)
+        for pair, keep in layout.pairs.items():
+            entries.append(totals[pair].ravel()[keep] if pair in totals else np.zeros(len(keep)))
+        values = np.concatenate(entries)[layout.order]
+        values[layout.diagonal] += lam_f * layout.ridge
         return values
 
-    def _output_curvature(self, trajectory: Trajectory) -> Array | None:
-        training = self._nlp.training
-        output = training.network.layers[-1].forward(trajectory.states[-1], trajectory.controls[-1])
-        return training.data.curvature(output, gauss_newton=self._gauss_newton)
+    def _linearised(
+        self, trajectory: Trajectory, lam_f: float, lam_g: Array
+    ) -> tuple[Sequence[LinearStage], Sequence[Array] | None, list[Array | None]]:
+        """All rows, their costates (None for Gauss-Newton), and the terms' second derivatives in their outputs."""
+        nlp, gauss_newton = self._nlp, self._gauss_newton
+        stages, outputs = nlp.linearize(trajectory)
+        terms = list(zip(nlp.training.terms, outputs, strict=True))
+        bends = [term.data.curvature(z, gauss_newton=gauss_newton) for term, z in terms]
+        if gauss_newton:
+            return stages, None, bends
+        lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
+        gradients = [lam_f * term.data.gradient(z) for term, z in terms]
+        return stages, nlp.training.costates(nlp.shooting, stages, gradients, nlp.node_multipliers(lam_g)), bends
 
-    def _entries(
-        self,
-        segment: Segment,
-        stages: Sequence[LinearStage],
-        costates: Sequence[Array],
-        lam_f: float,
-        output_curvature: Array | None,
-    ) -> Array:
-        part = slice(segment.first, segment.last)
-        if self._gauss_newton and not segment.ends_in_loss:
-            return np.zeros(len(segment.keep_controls))
-        hessian = segment_hessian(
-            stages[part],
-            None if self._gauss_newton else costates[part],
-            free_start=segment.free_start,
-            loss=lam_f if segment.ends_in_loss else 0.0,
-            output_curvature=output_curvature if segment.ends_in_loss else None,
-        )
-        return np.concatenate(
-            [
-                hessian.states.ravel()[segment.keep_states],
-                hessian.mixed.ravel()[segment.keep_mixed],
-                hessian.controls.ravel()[segment.keep_controls],
-            ]
-        )
+
+def _collect(
+    totals: dict[tuple[int, int], Array], group: Group, controls: Array, pairs: Container[tuple[int, int]]
+) -> None:
+    """Add a group's second derivatives in the controls to those of its pairs of blocks."""
+    for b, c in product(group.columns, group.columns):
+        if (b, c) in pairs:
+            part = controls[group.columns[b], group.columns[c]]
+            totals[b, c] = totals[b, c] + part if (b, c) in totals else part
 
 
 def _numbers(view: Any) -> Array:

@@ -1,6 +1,7 @@
 """IPOPT on a transcription: the independent reference.
 
-IPOPT (Waechter and Biegler, 2006) gets objective, gradient, constraints and Jacobian from CasADi; the Hessian of the
+IPOPT (Waechter and Biegler, 2006) gets objective, gradient, constraints and Jacobian from CasADi (over long horizons,
+where :mod:`.constraint_jacobian` puts the latter together, from CasADi's derivatives of a stage); the Hessian of the
 Lagrangian comes from :mod:`.hessian`, because CasADi's takes minutes to build for networks of ordinary size.
 What it calls a KKT point therefore does not rest on any derivative of ours.
 
@@ -32,8 +33,9 @@ from ...problem.blas import limited_blas
 from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.trajectory import Trajectory
+from .constraint_jacobian import constraint_jacobian
 from .hessian import LagrangianHessian
-from .transcription import NLP
+from .nonlinear_program import NLP
 
 __all__ = ["IpoptOptions", "solve_ipopt"]
 
@@ -169,6 +171,9 @@ def _solve(nlp: NLP, start: Trajectory, options: IpoptOptions, watch: IterationW
     hessian = None if options.hessian == "limited-memory" else LagrangianHessian(nlp, options.hessian)
     if hessian is not None:
         settings["hess_lag"] = hessian
+    jacobian = constraint_jacobian(nlp)
+    if jacobian is not None:
+        settings["jac_g"] = jacobian
     raw = options.raw(warm=warm)
     try:
         solver = ca.nlpsol("ipopt", "ipopt", nlp.problem, settings | {"ipopt": raw})
@@ -248,8 +253,7 @@ class IterationWatch(ca.Callback):  # type: ignore[misc]
         return 0
 
     def _note(self, x: Array) -> None:
-        training = self._nlp.training
-        self.rollout_objectives.append(training.objective(training.rollout(self._nlp.roll(x).controls)))
+        self.rollout_objectives.append(_rollout_objective(self._nlp, self._nlp.roll(x)))
         self.seconds.append(self.elapsed)
 
     @property
@@ -315,13 +319,20 @@ def make_result(nlp: NLP, trajectory: Trajectory, **known: Any) -> Result:
     return Result(
         trajectory=trajectory,
         objective=training.objective(trajectory),
-        rollout_objective=training.objective(training.rollout(trajectory.controls)),
+        rollout_objective=_rollout_objective(nlp, trajectory),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=nlp.stationarity(trajectory),
         problem=training,
         model=training.trained_model(trajectory.controls),
         **known,
     )
+
+
+def _rollout_objective(nlp: NLP, trajectory: Trajectory) -> float:
+    """J at the rollout of a trajectory's controls, from its own x_0 where that is a variable."""
+    problem = nlp.training
+    initial = trajectory.states[0] if problem.has_free_start else None
+    return problem.objective(problem.rollout(trajectory.controls, initial=initial))
 
 
 def _history(nlp: NLP, iterations: Mapping[str, Sequence[float]], watch: IterationWatch) -> tuple[Record, ...]:

@@ -41,7 +41,7 @@ from ...problem.result import Result
 from ...problem.trajectory import Trajectory
 from .hessian import LagrangianHessian
 from .ipopt import Initial, make_result, nlp_of_ours, starting_point
-from .transcription import NLP
+from .nonlinear_program import NLP
 
 __all__ = ["SOLVERS", "solve_nlp"]
 
@@ -170,7 +170,7 @@ def _complete(nlp: NLP, trajectory: Trajectory) -> Trajectory:
     if trajectory.multipliers is not None:
         return trajectory
     costates = nlp.training.adjoints(trajectory).costates
-    return Trajectory(trajectory.controls, trajectory.states, costates[:-1])
+    return Trajectory(trajectory.controls, trajectory.states, costates[: nlp.training.num_stages])
 
 
 def _result(

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base.display import brief
+from ...problem.optimal_control import OptimalControlProblem
 from ...problem.record import Status
 from ...problem.result import Result
-from ...problem.training import TrainingProblem
 from .ipopt import IpoptOptions, solve_ipopt
 from .transcription import single_shooting
 
@@ -51,29 +51,45 @@ class Confirmation:
     __repr__ = brief
 
 
-def cold_start(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float = np.inf) -> Result:
-    """IPOPT, single shooting, exact Hessian, from given weights."""
-    return _single_shooting(problem, controls, time_limit)
+def cold_start(
+    problem: OptimalControlProblem,
+    controls: Sequence[Array],
+    *,
+    initial: Array | None = None,
+    time_limit: float = np.inf,
+) -> Result:
+    """IPOPT, single shooting, exact Hessian, from given weights, and from ``initial`` (by default xbar) as x_0."""
+    return _single_shooting(problem, controls, initial, time_limit)
 
 
-def confirm(problem: TrainingProblem, controls: Sequence[Array], *, time_limit: float = np.inf) -> Confirmation:
+def confirm(
+    problem: OptimalControlProblem,
+    controls: Sequence[Array],
+    *,
+    initial: Array | None = None,
+    time_limit: float = np.inf,
+) -> Confirmation:
     """IPOPT, single shooting, exact Hessian, from the controls of a solution.
 
     Parameters
     ----------
-    problem : TrainingProblem
-    controls : sequence of K arrays
+    problem : OptimalControlProblem
+    controls : sequence of arrays
         ``result.trajectory.controls``; their rollout is what is confirmed.
+    initial : array, shape (N, n_0), optional
+        ``result.trajectory.states[0]``: where x_0 is a variable, the x_0 of that rollout, else xbar.
     time_limit : float, optional
         Seconds IPOPT may take.
     """
-    before = problem.objective(problem.rollout(controls))
-    result = _single_shooting(problem, controls, time_limit)
+    before = problem.objective(problem.rollout(controls, initial=initial))
+    result = _single_shooting(problem, controls, initial, time_limit)
     change = (before - result.rollout_objective) / max(abs(before), np.finfo(float).tiny)
     confirmed = result.status is Status.CONVERGED and abs(change) < CONFIRM_TOLERANCE
     return Confirmation(confirmed=confirmed, relative_change=change, result=result)
 
 
-def _single_shooting(problem: TrainingProblem, controls: Sequence[Array], time_limit: float) -> Result:
+def _single_shooting(
+    problem: OptimalControlProblem, controls: Sequence[Array], initial: Array | None, time_limit: float
+) -> Result:
     options = IpoptOptions(hessian="exact", time_limit=time_limit)
-    return solve_ipopt(single_shooting(problem), problem.rollout(controls), options=options)
+    return solve_ipopt(single_shooting(problem), problem.rollout(controls, initial=initial), options=options)

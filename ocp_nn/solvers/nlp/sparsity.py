@@ -14,9 +14,12 @@ __all__ = ["draw_kkt", "kkt_table"]
 
 Blocks = Sequence[Block]
 
+# Variables or constraints in more blocks than these are not listed: no screen is that wide.
+_MOST_BLOCKS = 40
+
 
 def kkt_table(variables: Blocks, constraints: Blocks, hessian: ca.Sparsity, jacobian: ca.Sparsity) -> str:
-    """Sizes and nonzeros in words, block by block; ``hessian`` is an upper triangle."""
+    """Sizes and nonzeros in words, block by block where there are not too many; ``hessian`` is an upper triangle."""
     m, n = jacobian.shape
     return "\n".join(
         [
@@ -48,6 +51,8 @@ def _block_table(title: str, rows: Sequence[Block], columns: Sequence[Block], sp
     """Nonzeros of every pair of blocks."""
     if not rows:
         return []
+    if len(columns) > _MOST_BLOCKS:
+        return [f"{title}: {len(rows)} by {len(columns)} blocks"]
     i, j = (np.array(index) for index in sparsity.get_triplet())
     edges = [np.array([block.start for block in blocks] + [blocks[-1].stop]) for blocks in (rows, columns)]
     counts = np.histogram2d(i, j, bins=edges)[0].astype(int) if len(i) else np.zeros((len(rows), len(columns)), int)

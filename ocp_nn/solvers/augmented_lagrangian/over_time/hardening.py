@@ -8,6 +8,8 @@ over.  (Chosen by measurement: scripts/long_horizon_suite.py; all constants are 
 * The anchor (:mod:`.lagrangian`) weighs kappa = 0.1 beta_0/beta, and nothing from the multipliers on.
 * Multipliers are switched on at beta >= 1e3 times the weight of the measurements.  Before, an open defect says that
   the penalty is small, not that the multiplier is wrong.
+* Where the damping rose during a subproblem the valley is narrow already: the multipliers move, and beta stays, for
+  three subproblems in a row at most.
 * Once the defects are closed beta has done its work, and stays.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["Hardening"]
+__all__ = ["FIRST_PENALTY", "Hardening", "Subproblem"]
 
 # beta_0 and the beta at which multipliers are switched on, relative to the weight of a measurement in the states' unit.
 FIRST_PENALTY, _MULTIPLIERS_AT = 0.1, 1e3
@@ -26,8 +28,21 @@ _ANCHOR = 0.1
 # Factors of beta after subproblems that took at most 2 steps, fewer than allowed, and all that are allowed.
 _EASY, _GROWTH = 2, (1.6, 1.3, 1.1)
 
-# Subproblems in a row without a decrease after which beta grows all the same.
-_PATIENCE = 6
+# Subproblems in a row at which beta may stay because the damping rose.
+_HOLD = 3
+
+# Subproblems in a row without a decrease after which beta grows all the same, and after which all is lost.
+_PATIENCE, _STUCK = 6, 24
+
+
+@dataclass(frozen=True)
+class Subproblem:
+    """How a subproblem went: its steps, those allowed, whether any gained, and whether the damping rose."""
+
+    steps: int
+    allowed: int
+    gained: bool
+    harder: bool
 
 
 @dataclass(frozen=True)
@@ -40,14 +55,15 @@ class Hardening:
         A penalty of the weight of a measurement, in the states' unit.
     first, penalty : float
         beta_0 and beta.
-    stuck : int
-        Subproblems in a row without any decrease.
+    stuck, held : int
+        Subproblems in a row without any decrease, and those in which beta stayed because the damping rose.
     """
 
     unit: float
     first: float
     penalty: float
     stuck: int = 0
+    held: int = 0
 
     @property
     def anchor_weight(self) -> float:
@@ -61,16 +77,15 @@ class Hardening:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether no step has gained for a while."""
-        return self.stuck >= _PATIENCE
+        """Whether no step has gained for long, growing penalties included."""
+        return self.stuck >= _STUCK
 
-    def after(
-        self, steps: int, allowed: int, *, gained: bool, closed: bool, growth: float, largest: float
-    ) -> Hardening:
-        """After a subproblem that took so many steps of those allowed."""
-        if not (gained or self.is_stuck):
-            return replace(self, stuck=self.stuck + 1)
-        if closed:
-            return replace(self, stuck=0)
-        factor = _GROWTH[0] if steps <= _EASY else _GROWTH[1] if steps < allowed else _GROWTH[2]
-        return replace(self, stuck=0, penalty=min(self.penalty * min(factor, growth), max(self.penalty, largest)))
+    def after(self, taken: Subproblem, *, closed: bool, growth: float, largest: float) -> Hardening:
+        """After a subproblem; ``closed`` says that defects need no larger penalty."""
+        stuck = 0 if taken.gained else self.stuck + 1
+        hold = taken.gained and taken.harder and self.has_multipliers and self.held < _HOLD
+        if closed or hold or stuck % _PATIENCE:
+            return replace(self, stuck=stuck, held=self.held + 1 if hold else 0)
+        factor = _GROWTH[0] if taken.steps <= _EASY else _GROWTH[1] if taken.steps < taken.allowed else _GROWTH[2]
+        penalty = min(self.penalty * min(factor, growth), max(self.penalty, largest))
+        return replace(self, stuck=stuck, held=0, penalty=penalty)

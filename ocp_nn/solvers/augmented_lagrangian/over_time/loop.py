@@ -33,7 +33,7 @@ from ....problem.record import Status
 from ....problem.trajectory import Trajectory
 from ..damping import Damping
 from ..options import Options
-from .hardening import FIRST_PENALTY, Hardening
+from .hardening import FIRST_PENALTY, Hardening, Subproblem
 from .lagrangian import Lagrangian, Point
 from .starts import starting_states
 from .state import HorizonState, Rollout
@@ -106,34 +106,27 @@ def step(
     """One outer iteration; ``deadline`` and ``observe`` as in :mod:`..outer_loop`."""
     options = options or Options()
     lagrangian = state.lagrangian(problem)
-    local, damping, steps, solves, gained = _minimised(lagrangian, state, options, deadline, observe)
-    point = local.point
+    local, damping, solves, taken = _minimised(lagrangian, state, options, deadline, observe)
+    point, hardening = local.point, state.hardening
     rollout = _simulated(problem, point)
-    violation = point.max_defect
-    hardening = state.hardening
-    closed = (
-        violation <= _CLOSED * options.tolerance or violation <= options.violation_reduction * state.point.max_defect
-    )
     after = replace(
         state,
         point=point,
-        multipliers=_next_multipliers(lagrangian, point, hardening, gained),
+        multipliers=_next_multipliers(lagrangian, point, hardening, taken.gained),
         estimate=lagrangian.estimate(point),
         hardening=hardening.after(
-            steps,
-            options.max_inner,
-            gained=gained,
-            closed=closed and hardening.has_multipliers,
+            taken,
+            closed=hardening.has_multipliers and _are_closed(point, state.point, options),
             growth=options.penalty_growth,
             largest=options.max_penalty,
         ),
-        damping=damping if gained else _first_damping(lagrangian, point, options),
+        damping=damping if taken.gained else _first_damping(lagrangian, point, options),
         best=state.best.better(rollout),
         rollout_objective=rollout.objective,
         stationarity=local.stationarity,
-        stalled=not gained,
+        stalled=taken.steps > 0 and not taken.gained,
         outer=state.outer + 1,
-        counts=state.added(gauss_newton=steps, least_squares=solves),
+        counts=state.added(gauss_newton=taken.steps, least_squares=solves),
     )
     feasible = point.max_defect <= options.tolerance
     watch = state.watch.after(point.objective, after.stationarity, after.outer, feasible=feasible)
@@ -184,8 +177,8 @@ def _minimised(
     options: Options,
     deadline: float,
     observe: Callable[[tuple[Array, ...]], object] | None,
-) -> tuple[Linearised, Damping, int, int, bool]:
-    """The subproblem, approximately: the point, the damping to continue with, steps, solves, and whether any gained."""
+) -> tuple[Linearised, Damping, int, Subproblem]:
+    """The subproblem, approximately: the point, the damping to continue with, least squares solved, and how it went."""
     local, damping = Linearised.at(lagrangian, lagrangian.again(state.point)), state.damping
     steps, solves, gained = 0, 0, False
     while steps < options.max_inner and time.perf_counter() <= deadline:
@@ -197,7 +190,14 @@ def _minimised(
                 observe((taken.point.theta,))
         if taken.gain < _GAIN:
             break
-    return local, damping, steps, solves, gained
+    went = Subproblem(steps, options.max_inner, gained, harder=damping.value > state.damping.value)
+    return local, damping, solves, went
+
+
+def _are_closed(point: Point, before: Point, options: Options) -> bool:
+    """Whether the defects need no larger penalty: within the tolerance, or falling fast by the multipliers alone."""
+    violation = point.max_defect
+    return violation <= _CLOSED * options.tolerance or violation <= options.violation_reduction * before.max_defect
 
 
 def _next_multipliers(lagrangian: Lagrangian, point: Point, hardening: Hardening, gained: bool) -> Array:

@@ -11,6 +11,7 @@ Up to three points are tried, and the one with the lowest L_beta is taken:
   opened, which on chaotic systems neither of the others does.
 
 Damping holds the parameters back, not the states.  Where it alone gives no decrease, the whole step is shortened.
+(Damping the states as well was measured, and is much worse on chaotic records.)
 """
 
 from __future__ import annotations
