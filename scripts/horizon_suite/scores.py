@@ -58,9 +58,11 @@ def seconds(run: Run) -> float:
 
 
 def favourite(runs: Sequence[Run], problem: str, name: str) -> str:
-    """The method of a family that did best on the first seeds of a problem: successes, then how close it came."""
+    """The method of a family that did best on the seeds that all were run on: successes, then how close it came."""
     mine = some(runs, problem, name)
     names = list(dict.fromkeys(run["method"] for run in mine))
+    seeds = set.intersection(*({run["seed"] for run in mine if run["method"] == method} for method in names))
+    mine = [run for run in mine if run["seed"] in seeds] or mine
 
     def rank(method: str) -> tuple[float, float]:
         own = [run for run in mine if run["method"] == method]
