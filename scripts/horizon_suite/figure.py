@@ -12,7 +12,7 @@ from ocp_nn.report import write_figure
 from ocp_nn.report.axes import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, log_ticks
 
 from . import scores
-from .measures import WITHIN
+from .measures import CLOSED, WITHIN
 from .methods import IPOPT_MULTIPLE, OURS
 from .problems import TANKS
 from .scores import Run
@@ -41,19 +41,16 @@ def draw(runs: Sequence[Run], path: Path) -> None:
 
 def figure_of(runs: Sequence[Run]) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     best = [run for run in scores.best_rates(runs) if run["problem"] != TANKS]
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0))
     _successes(left, best)
     _one_record(right, best)
-    entries = {}
-    for ax in (left, right):
-        entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    order = [name for name in _STYLES if name in entries]
-    figure.legend(
-        [entries[name] for name in order], order, loc="outside lower center", ncols=4, fontsize=9, frameon=False
-    )
+    names = [name for name in _STYLES if any(run["method"] == name and run["trace"] for run in best)]
+    handles = [Line2D([], [], markersize=5, **_STYLES[name]) for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure
 
 
@@ -91,33 +88,42 @@ def _mark(ax: Axes, height: float, name: str, seconds: Sequence[float], nowhere:
         ax.annotate(text, (at, height), (5, 0), textcoords="offset points", fontsize=6, va="center")
     x = float(np.median(arrived)) if arrived else nowhere
     hollow = {} if arrived else {"markerfacecolor": "none"}
-    ax.plot(x, height, linestyle="none", markersize=4.5, label=name, **style, **hollow)
+    ax.plot(x, height, linestyle="none", markersize=4.5, **style, **hollow)
 
 
 def _one_record(ax: Axes, runs: Sequence[Run]) -> None:
     """Half the sum of squares over the floor against seconds, and the defects of multiple shooting."""
-    chaotic = [run for run in runs if run["problem"].startswith("lorenz") and run["trace"]] or list(runs)
-    if not chaotic:
-        return
-    problem, seed = chaotic[-1]["problem"], chaotic[0]["seed"]
-    problem = max((run["problem"] for run in chaotic), key=lambda name: int(name.partition("-")[2]))
-    for run in (run for run in chaotic if run["problem"] == problem and run["seed"] == seed):
+    shown = [run for run in runs if run["trace"]]
+    shown = [run for run in shown if run["problem"].startswith("lorenz")] or shown
+    shown = [
+        run for run in shown if run["problem"] == scores.problems_of(shown)[-1] and run["seed"] == shown[0]["seed"]
+    ]
+    for run in shown:
         style = {key: value for key, value in _STYLES[run["method"]].items() if key != "marker"}
         at = [point["seconds"] for point in run["trace"]]
-        fit = [scores.number(point["fit"]) / run["floor"] for point in run["trace"]]
         if len(at) == 1:
             style |= {"marker": _STYLES[run["method"]]["marker"], "linestyle": "none"}
-        ax.plot(at, fit, label=run["method"], **style)
+        ax.plot(at, [scores.number(point["fit"]) / run["floor"] for point in run["trace"]], **style)
         if run["method"] in (OURS, IPOPT_MULTIPLE):
-            defect = [scores.number(point["defect"]) for point in run["trace"]]
-            ax.plot(at, defect, **style | {"linewidth": 0.9, "alpha": 0.6})
-            ax.annotate(
-                "largest defect", (at[-1], defect[-1]), (-3, 4), textcoords="offset points", fontsize=7, ha="right"
-            )
+            _defects(ax, run, style | {"linewidth": 0.9, "alpha": 0.6})
+    if shown:
+        title = f"{shown[0]['problem']}, seed {shown[0]['seed']}: half the sum of squares / noise floor"
+        ax.set_title(title, fontsize="medium")
     ax.axhline(WITHIN, color=GREY, linewidth=0.8)
-    ax.set(xscale="log", yscale="log", ylim=(1e-9, 1e6))
+    ax.set(xscale="log", yscale="log", ylim=(1e-10, 1e6))
     ax.set_xlabel("processor seconds")
-    ax.set_title(f"{problem}, seed {seed}: half the sum of squares / noise floor", fontsize="medium")
     ax.grid(True, alpha=0.3)
     log_ticks(ax)
     log_ticks(ax, "x")
+
+
+def _defects(ax: Axes, run: Run, style: dict[str, Any]) -> None:
+    """The largest defect, and its name beside the last point above what counts as closed."""
+    open_ones = [(p["seconds"], p["defect"]) for p in run["trace"] if p["defect"]]
+    if not open_ones:
+        return
+    at, defect = np.array(open_ones, dtype=float).T
+    ax.plot(at, defect, **style)
+    place = int(np.flatnonzero(defect > CLOSED).max(initial=0))
+    text = {"textcoords": "offset points", "fontsize": 7, "ha": "right", "va": "top", "color": style["color"]}
+    ax.annotate("largest defect", (at[place], defect[place]), (-4, -4), **text)

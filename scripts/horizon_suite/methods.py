@@ -1,7 +1,9 @@
 """The ways to fit a state-space model over a long horizon, all from the same start.
 
 The start is that of our solver, ``start(model, records, "auto", seed)``: parameters and states.  Multiple shooting
-takes both; single shooting takes the parameters and x_0.
+takes both; single shooting takes the parameters and x_0.  Problems that say ``/slow`` start from a random system with
+memory instead: A is diagonal with entries in [0.97, 1], beside a tenth of a random network, and the states are its
+simulation from zero.  No record takes part in it.
 
 Back-propagation through time is NumPy around compiled code here: a simulation, the Jacobians of all steps in one call,
 and one compiled sweep of adjoints.  Its gradient is that of J in theta and x_0 to rounding.  A gradient costs about as
@@ -45,7 +47,20 @@ _WALL = 6.0
 def starting_point(problem: Problem, seed: int) -> tuple[Array, Array]:
     """theta and states (T, N, n)."""
     identification = problem.identification
+    if problem.slow:
+        return slow_start(identification, seed)
     return start(identification.model, identification.records, "auto", seed)
+
+
+def slow_start(problem: ocp_nn.IdentificationProblem, seed: int) -> tuple[Array, Array]:
+    """A random system that remembers, and its simulation."""
+    model, form = problem.model, problem.model.architecture
+    assert form is not None
+    theta = model.initial_parameters(seed)
+    parts = form.split(theta)  # views
+    parts["A"][:] = np.diag(np.random.default_rng([5, seed]).uniform(0.97, 1.0, model.num_states))
+    parts["W2"][:] *= 0.1
+    return theta, problem.simulated(theta, np.zeros((problem.num_samples, model.num_states)))
 
 
 # ---- our solver
@@ -60,7 +75,9 @@ def ours(shooting: str) -> Method:
             return watch.check(point.theta, point.states)
 
         options = ocp_nn.Options(seed=seed, shooting=shooting, time_limit=_WALL * watch.budget)
-        result = ocp_nn.solve(problem.identification, options=options, callback=callback)
+        theta, states = starting_point(problem, seed)
+        initial = ocp_nn.Trajectory((theta,), tuple(states))
+        result = ocp_nn.solve(problem.identification, initial, options=options, callback=callback)
         status = "ended by the clock" if watch.is_over else result.status.value
         return result.trajectory.controls[0], np.stack(result.trajectory.states), status
 

@@ -1,7 +1,7 @@
 """Systems whose records separate ways to fit them over long horizons, and one measured benchmark.
 
-A problem is named by its system and its horizon, ``lorenz-400``; any horizon will do, and ``lorenz-400@1e-5`` has a
-weight decay of its own.  Records are synthetic, with 2 %
+A problem is named by its system and its horizon, ``lorenz-400``; any horizon will do.  ``lorenz-400@1e-5`` has
+a weight decay of its own, and ``chain-300/slow`` another start (:mod:`.methods`).  Records are synthetic, with 2 %
 of output noise whose realisation is known: half its sum of squares is the *floor*, about what the true system leaves.
 Every seed makes other data.  Outputs are in units of their standard deviation.
 
@@ -61,6 +61,8 @@ class Problem:
         One standard deviation of the outputs, in the unit of the record.
     test : (v, y) or None
         A record for tests, in the units of the training records.
+    slow : bool
+        Whether all methods start from a slow random system.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Problem:
     exponent: float | None = None
     unit: float = 1.0
     test: tuple[Array, Array] | None = None
+    slow: bool = False
 
 
 def problem(name: str, seed: int, data: Path | None = None) -> Problem:
@@ -81,13 +84,13 @@ def problem(name: str, seed: int, data: Path | None = None) -> Problem:
     """
     if name == TANKS:
         return _tanks(data)
-    found = re.fullmatch(r"([a-z]+)-([1-9]\d+)(?:@([\d.e+-]+))?", name)
+    found = re.fullmatch(r"([a-z]+)-([1-9]\d+)(?:@([\d.e+-]+))?(/slow)?", name)
     if found is None or found[1] not in _SYSTEMS:
         raise ValueError(
             f"a problem must be {TANKS!r} or one of {', '.join(_SYSTEMS)} with a horizon, as {DEFAULT[0]!r}, "
             f"received {name!r}"
         )
-    system, horizon, decay = found.groups()
+    system, horizon, decay, slow = found.groups()
     entry = _SYSTEMS[system]
     v, y, noise = entry.records(np.random.default_rng([entry.number, seed]), int(horizon))
     mean, scale = float(np.mean(y + noise)), float(np.std(y + noise))
@@ -96,7 +99,7 @@ def problem(name: str, seed: int, data: Path | None = None) -> Problem:
     floor = 0.5 * float(np.sum((noise / scale) ** 2))
     weight_decay = entry.weight_decay if decay is None else float(decay)
     identification = _identification(experiments, entry.states, entry.hidden, weight_decay)
-    return Problem(name, identification, floor, entry.exponent)
+    return Problem(name, identification, floor, entry.exponent, slow=slow is not None)
 
 
 def _identification(experiments: Experiments, states: int, hidden: int, weight_decay: float) -> IdentificationProblem:

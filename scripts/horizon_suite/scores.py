@@ -9,7 +9,7 @@ import numpy as np
 
 from .measures import CLOSED, WITHIN, time_to
 from .methods import IPOPT_MULTIPLE, METHODS, OURS, family
-from .problems import TANKS
+from .problems import DEFAULT, TANKS
 
 __all__ = [
     "Run",
@@ -31,8 +31,10 @@ _EXPONENT = 0.1
 
 
 def problems_of(runs: Sequence[Run]) -> list[str]:
-    """In the order of their first runs, tanks last."""
-    return sorted(dict.fromkeys(run["problem"] for run in runs), key=lambda name: name == TANKS)
+    """Those of the suite in its order, then others, tanks last."""
+    there = dict.fromkeys(run["problem"] for run in runs)
+    known = [name for name in DEFAULT if name in there]
+    return sorted(dict.fromkeys([*known, *there]), key=lambda name: name == TANKS)
 
 
 def families(runs: Sequence[Run]) -> list[str]:
@@ -56,9 +58,11 @@ def seconds(run: Run) -> float:
 
 
 def favourite(runs: Sequence[Run], problem: str, name: str) -> str:
-    """The method of a family that did best on the first seeds of a problem: successes, then how close it came."""
+    """The method of a family that did best on the seeds that all were run on: successes, then how close it came."""
     mine = some(runs, problem, name)
     names = list(dict.fromkeys(run["method"] for run in mine))
+    seeds = set.intersection(*({run["seed"] for run in mine if run["method"] == method} for method in names))
+    mine = [run for run in mine if run["seed"] in seeds] or mine
 
     def rank(method: str) -> tuple[float, float]:
         own = [run for run in mine if run["method"] == method]
