@@ -64,3 +64,17 @@ def pendulum(length=300, seed=0, noise=0.02):
         x = runge_kutta(ode, x, 0.05)
     measured, floor = noisy(y, rng, noise)
     return (v - v.mean()) / v.std(), measured, floor
+
+
+def long_memory(length=120, lag=80, records=5, seed=0, noise=0.02):
+    """The height of an early pulse is asked for by a second input so many steps later: records (v, y), the noise floor."""
+    rng = np.random.default_rng(4000 + seed)
+    heights = np.linspace(-1, 1, records) + 0.1 * rng.standard_normal(records)
+    v, y = np.zeros((records, length, 2)), np.zeros((records, length, 1))
+    for i, height in enumerate(heights):
+        at = rng.integers(5, 20)
+        v[i, at, 0], v[i, at + lag : at + lag + 10, 1] = 3 * height, 1.0
+        y[i, at + lag + 1 : at + lag + 11, 0] = height
+    y /= y.std()
+    error = noise * rng.standard_normal(y.shape)
+    return list(zip(v, y + error, strict=True)), 0.5 * float(np.sum(error**2))

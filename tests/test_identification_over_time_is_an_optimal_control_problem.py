@@ -3,7 +3,7 @@
 import casadi as ca
 import numpy as np
 import pytest
-from systems import lorenz, mildly_nonlinear, pendulum
+from systems import long_memory, lorenz, mildly_nonlinear, pendulum
 
 from ocp_nn import (
     IdentificationProblem,
@@ -98,6 +98,15 @@ def test_an_unstable_system_under_feedback_is_identified():
     problem = IdentificationProblem(StateSpaceModel(num_states=2, num_inputs=1, num_outputs=1), [(v, y)], 1e-4)
     result = solve(problem, options=Options(max_outer=150))
     assert squared_error(problem, result.trajectory) <= 1.05 * floor
+    assert result.max_defect <= 1e-6
+
+
+def test_states_that_remember_the_inputs_train_a_long_memory():
+    records, floor = long_memory()
+    model = StateSpaceModel(num_states=3, num_inputs=2, num_outputs=1)
+    problem = IdentificationProblem(model, records, 1e-5)
+    result = solve(problem, options=Options(initialisation="slow", max_outer=150))
+    assert squared_error(problem, result.trajectory) <= 1.2 * floor
     assert result.max_defect <= 1e-6
 
 

@@ -6,6 +6,7 @@ kind        states                                              parameters
 "linear"    of a linear model's observer (:mod:`.subspace`)     the linear model's, network weights small; a regression
                                                                 where the model has no linear part
 "delays"    outputs, smoothed derivatives (:mod:`.delays`)      regression along the states (:mod:`.regression`)
+"slow"      random memories of the inputs (:mod:`.slow`)        regression along the states
 "random"    smoothed with the model (:mod:`.smoother`)          random weights, or the guess that came with functions
 "auto"      of one of these                                     the same
 ==========  ==================================================  =======================================================
@@ -35,6 +36,7 @@ from ...network.state_space import StateSpaceModel
 from .delays import delay_states, window_sides
 from .linear_model import LinearModel
 from .regression import fit_to_states
+from .slow import slow_states
 from .smoother import smoothed_states
 from .subspace import fit_linear_model
 
@@ -43,7 +45,7 @@ __all__ = ["start"]
 Array = NDArray[np.float64]
 Start = tuple[Array, list[Array]]
 
-_KINDS = ("auto", "linear", "delays", "random")
+_KINDS = ("auto", "linear", "delays", "slow", "random")
 
 # The last weights of the networks beside a linear part, as a share of standard random ones: the linear model decides,
 # and the gradients of the first weights are not zero.
@@ -66,7 +68,7 @@ def start(model: StateSpaceModel, records: Any, kind: str = "auto", seed: int = 
     model : StateSpaceModel
     records : Records, or a sequence of pairs (v, y)
     kind : str
-        One of "auto", "linear", "delays" and "random".
+        One of "auto", "linear", "delays", "slow" and "random".
     seed : int
         Of the random weights.
 
@@ -128,6 +130,12 @@ def _delays(model: StateSpaceModel, records: Records, seed: int) -> Start:
     return min(candidates, key=lambda entry: entry[0])[1]
 
 
+def _slow(model: StateSpaceModel, records: Records, seed: int) -> Start:
+    states = slow_states(records, model.num_states, seed)
+    theta = _embedded(model, _linear_regression(records, states), seed)
+    return fit_to_states(model, records, states, theta), states
+
+
 def _random(model: StateSpaceModel, records: Records, seed: int) -> Start:
     theta = model.initial_parameters(seed)
     return theta, _smoothed(model, records, theta)
@@ -137,6 +145,7 @@ _STARTS: dict[str, Callable[[StateSpaceModel, Records, int], Start]] = {
     "auto": _best,
     "linear": _linear,
     "delays": _delays,
+    "slow": _slow,
     "random": _random,
 }
 

@@ -36,7 +36,7 @@ Arrays = tuple[Array, ...]
 INITIALISATIONS = ("auto", "standard", "xavier", "he", "orthogonal", "states")
 
 # And of networks over time (:mod:`.over_time.starts`).
-ALL_INITIALISATIONS = (*INITIALISATIONS, "linear")
+ALL_INITIALISATIONS = (*INITIALISATIONS, "linear", "slow")
 
 # "auto" starts from states where less of the signal arrives.  In smooth layers multiple shooting revives whatever is
 # above rounding, and ends at lower objectives from there (scripts/deep_suite.py); ReLU units that are dead stay dead.

@@ -58,7 +58,8 @@ class Options:
         Of the initial weights and of restarts.
     initialisation : str
         Of :func:`.initialise.initialise`, where no initial point is given.  Over time: ``"auto"``, ``"linear"`` (a
-        linear model first), ``"states"`` (states from delays of the outputs) or ``"standard"`` (random parameters).
+        linear model first), ``"states"`` (states from delays of the outputs), ``"slow"`` (states that remember the
+        inputs for long) or ``"standard"`` (random parameters).
     shooting : "multiple", "single", sequence of int, or int
         Which of x_1..x_{K-1} are variables: all, none, these, or every s-th one.
     tolerance : float

@@ -16,7 +16,7 @@ __all__ = ["starting_states"]
 Array = NDArray[np.float64]
 
 # Starts by the names of the options.
-_KINDS = {"auto": "auto", "standard": "random", "linear": "linear", "states": "delays"}
+_KINDS = {"auto": "auto", "standard": "random", "linear": "linear", "states": "delays", "slow": "slow"}
 
 
 def starting_states(problem: IdentificationProblem, initial: object, options: Options) -> tuple[Array, Array, Array]:
