@@ -67,7 +67,7 @@ def pendulum(length=300, seed=0, noise=0.02):
 
 
 def long_memory(length=120, lag=80, records=5, seed=0, noise=0.02):
-    """The height of an early pulse is asked for by a second input so many steps later: records (v, y), the noise floor."""
+    """The height of an early pulse is asked for by a second input much later: records (v, y) and the noise floor."""
     rng = np.random.default_rng(4000 + seed)
     heights = np.linspace(-1, 1, records) + 0.1 * rng.standard_normal(records)
     v, y = np.zeros((records, length, 2)), np.zeros((records, length, 1))

@@ -31,8 +31,8 @@ _EASY, _GROWTH = 2, (1.6, 1.3, 1.1)
 # Subproblems in a row at which beta may stay because the damping rose.
 _HOLD = 3
 
-# Subproblems in a row without a decrease after which beta grows all the same, and after which all is lost.
-_PATIENCE, _STUCK = 6, 24
+# Subproblems in a row without a decrease after which beta grows all the same.
+_PATIENCE = 6
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,6 @@ class Hardening:
     def has_multipliers(self) -> bool:
         """Whether multipliers follow the defects."""
         return self.penalty >= _MULTIPLIERS_AT * self.unit
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether no step has gained for long, growing penalties included."""
-        return self.stuck >= _STUCK
 
     def after(self, taken: Subproblem, *, closed: bool, growth: float, largest: float) -> Hardening:
         """After a subproblem; ``closed`` says that defects need no larger penalty."""

@@ -59,6 +59,9 @@ _FOLLOWS = 0.1
 # A feasible trajectory has settled after so many outer iterations in which neither its objective nor the gradient fell.
 _SETTLED = 50
 
+# Subproblems in a row without a decrease, each with a damping begun anew, after which a solve has stalled.
+_STUCK, _STUCK_SINGLE = 24, 2
+
 # Defects this far below the tolerance are closed: beta stays.
 _CLOSED = 0.1
 
@@ -91,7 +94,10 @@ def begin(
         rollout_objective=rollout.objective,
     )
     follows = rollout.objective <= _TAME * problem.null_objective
-    return _finished(problem, begun) if follows and nodes.any() else begun
+    if not (follows and nodes.any()):
+        return begun
+    tame = _finished(problem, begun)
+    return replace(tame, damping=_first_damping(tame.lagrangian(problem), tame.point, options))
 
 
 @overflow_is_a_value
@@ -147,7 +153,7 @@ def terminate(problem: IdentificationProblem, state: HorizonState, options: Opti
         return Status.OUTER_LIMIT
     if state.counts["gauss_newton"] >= options.max_steps:
         return Status.INNER_LIMIT
-    if state.stalled and (not state.nodes.any() or state.hardening.is_stuck):
+    if state.stalled and state.hardening.stuck >= (_STUCK if state.nodes.any() else _STUCK_SINGLE):
         return Status.STALLED
     if feasible and state.outer - state.watch.outer >= _SETTLED:
         return Status.SETTLED

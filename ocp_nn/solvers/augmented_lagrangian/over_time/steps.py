@@ -39,8 +39,8 @@ _DAMPINGS, _LENGTHS = 6, (0.3, 0.1, 0.03)
 # Smoothing passes at most, and the part of what the step promised that a pass must gain for another one.
 _PASSES, _WORTHWHILE = 3, 0.1
 
-# A predicted decrease below this part of L_beta is rounding.
-_EXHAUSTED = 1e-13
+# A decrease below this part of L_beta may be hidden by rounding: the gradient then decides.
+_HIDDEN = 1e-11
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,11 @@ def advance(local: Linearised, damping: Damping, form: str = "auto") -> Stepped:
         step = _solved(prepared, damping.value)
         if step is not None:
             predicted = local.point.value - local.lagrangian.predicted_value(local.point, step)
-            if predicted <= _EXHAUSTED * abs(local.point.value):
+            if predicted <= 0:
                 return Stepped(local.point, damping, 0.0, solves)
             trial = _best_trial(local, step, predicted)
+            if predicted <= _HIDDEN * abs(local.point.value):
+                return _polished(local, trial, damping, solves)
             ratio = (local.point.value - trial.value) / predicted
             if ratio > _MIN_GAIN:
                 return _taken(local, trial, damping.accepted(ratio), solves)
@@ -107,6 +109,14 @@ def _solved(prepared: Prepared, damping: float) -> Step | None:
 def _taken(local: Linearised, trial: Point, damping: Damping, solves: int) -> Stepped:
     gain = (local.point.value - trial.value) / max(abs(trial.value), np.finfo(float).tiny)
     return Stepped(trial, damping, gain, solves)
+
+
+def _polished(local: Linearised, trial: Point, damping: Damping, solves: int) -> Stepped:
+    """The trial where it has the smaller gradient."""
+    better = trial.is_finite and Linearised.at(local.lagrangian, trial).stationarity < local.stationarity
+    return (
+        Stepped(trial, damping, np.finfo(float).tiny, solves) if better else Stepped(local.point, damping, 0.0, solves)
+    )
 
 
 def _best_trial(local: Linearised, step: Step, predicted: float) -> Point:
