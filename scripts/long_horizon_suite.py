@@ -72,14 +72,15 @@ def run_all(args: argparse.Namespace, results: dict[str, Any]) -> None:
 
 
 def results_of(files: Sequence[Path]) -> dict[str, Any]:
-    """The results of files, one after the other; none at all without files."""
+    """The results of files, of a run that several have the last one; none at all without files."""
     found: dict[str, Any] = {"schema": SCHEMA, "runs": [], "commands": []}
     for path in files:
         other = json.loads(path.read_text())
         if other["schema"] != SCHEMA:
             raise ValueError(f"expected results of schema {SCHEMA}, received {other['schema']} in {path}")
         found = other | {key: found[key] + other[key] for key in ("runs", "commands")}
-    return found
+    runs = {(run["problem"], run["seed"], run["method"]): run for run in found["runs"]}
+    return found | {"runs": list(runs.values())}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -122,3 +122,12 @@ def test_resumed_it_runs_nothing_and_redrawn_it_says_the_same(suite, small, monk
     suite.main(["--redraw", str(small["json"]), "--markdown", str(tmp_path / "b.md")])
     assert (tmp_path / "b.md").read_text() == small["markdown"].read_text()
     assert small["json"].read_text() == before
+
+
+def test_of_a_run_that_two_files_have_the_later_one_counts(suite, small, tmp_path):
+    other = json.loads(small["json"].read_text())
+    other["runs"] = [other["runs"][0] | {"status": "again"}]
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(other))
+    runs = suite.results_of([small["json"], again])["runs"]
+    assert [run["status"] for run in runs].count("again") == 1 and len(runs) == 6
