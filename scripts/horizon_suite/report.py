@@ -128,7 +128,7 @@ def _tanks(runs: Sequence[Run]) -> str:
             [
                 name,
                 _spread([run["train_rmse"] for run in mine], "{:.3f}"),
-                _spread([run["test_rmse"] for run in mine], "{:.2f}"),
+                _spread([run["test_rmse"] for run in mine], "{:.3g}"),
                 _spread([run["relative"] for run in mine], "{:.3f}"),
                 _times([run["near"] for run in mine]),
                 _spread([run["relative_of_seed"] for run in mine], "{:.3f}"),
