@@ -212,7 +212,7 @@ def test_poor_records_start_somewhere_finite(pairs, kind):
 
 def test_what_does_not_fit_is_refused():
     model, records = StateSpaceModel(num_states=2, num_inputs=1, num_outputs=1), duffing(50)
-    with pytest.raises(ValueError, match="kind must be one of auto, linear, delays, random, received 'n4sid'"):
+    with pytest.raises(ValueError, match="kind must be one of auto, linear, delays, slow, random, received 'n4sid'"):
         start(model, records, "n4sid")
     with pytest.raises(ValueError, match="model must be a StateSpaceModel"):
         start(None, records)

@@ -127,11 +127,10 @@ def linearise_at(
         weights.
     """
     checks.check("problem", problem, TRAINING_PROBLEM)
-    if not problem.data.is_squares or problem.network.is_tied:
-        raise ValueError(
-            f"conditioning is measured for squares without sample weights and layers with weights of their own, "
-            f"received {problem!r}"
-        )
+    if not problem.data.is_squares:
+        raise ValueError(f"conditioning is measured for squares without sample weights, received {problem!r}")
+    if problem.network.is_tied:
+        raise ValueError(f"conditioning is measured for layers with weights of their own, received {problem!r}")
     problem.check(trajectory)
     checks.check("damping", damping, checks.NON_NEGATIVE)
     shooting = Shooting(check_nodes(nodes, problem.num_stages))
