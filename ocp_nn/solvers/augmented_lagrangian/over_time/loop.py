@@ -56,8 +56,8 @@ _AGREE = 0.01
 # The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
 _FOLLOWS = 0.1
 
-# A feasible trajectory has settled after so many outer iterations in which neither its objective nor the gradient fell.
-_SETTLED = 50
+# A feasible trajectory has settled after so many steps in which neither its objective nor the gradient fell.
+_SETTLED = 100
 
 # Subproblems in a row without a decrease, each with a damping begun anew, after which a solve has stalled.
 _STUCK, _STUCK_SINGLE = 24, 2
@@ -114,7 +114,7 @@ def step(
     lagrangian = state.lagrangian(problem)
     local, damping, solves, taken = _minimised(lagrangian, state, options, deadline, observe)
     point, hardening = local.point, state.hardening
-    rollout = _simulated(problem, point)
+    rollout = _simulated(problem, point, reduced=lagrangian.is_reduced)
     after = replace(
         state,
         point=point,
@@ -135,7 +135,7 @@ def step(
         counts=state.added(gauss_newton=taken.steps, least_squares=solves),
     )
     feasible = point.max_defect <= options.tolerance
-    watch = state.watch.after(point.objective, after.stationarity, after.outer, feasible=feasible)
+    watch = state.watch.after(point.objective, after.stationarity, after.steps, feasible=feasible)
     after = replace(after, watch=watch)
     return _finished(problem, after) if _agrees(after) else after
 
@@ -151,11 +151,11 @@ def terminate(problem: IdentificationProblem, state: HorizonState, options: Opti
             return Status.CONVERGED
     if state.outer >= options.max_outer:
         return Status.OUTER_LIMIT
-    if state.counts["gauss_newton"] >= options.max_steps:
+    if state.steps >= options.max_steps:
         return Status.INNER_LIMIT
     if state.stalled and state.hardening.stuck >= (_STUCK if state.nodes.any() else _STUCK_SINGLE):
         return Status.STALLED
-    if feasible and state.outer - state.watch.outer >= _SETTLED:
+    if feasible and state.steps - state.watch.steps >= _SETTLED:
         return Status.SETTLED
     capped = state.nodes.any() and state.hardening.penalty >= options.max_penalty
     return Status.PENALTY_LIMIT if capped and not feasible and state.stalled else None
@@ -194,7 +194,7 @@ def _minimised(
             local, gained = Linearised.at(lagrangian, taken.point), True
             if observe is not None:
                 observe((taken.point.theta,))
-        if taken.gain < _GAIN:
+        if taken.gain < (0.0 if lagrangian.is_reduced else _GAIN) or taken.gain == 0:
             break
     went = Subproblem(steps, options.max_inner, gained, harder=damping.value > state.damping.value)
     return local, damping, solves, went
@@ -219,8 +219,10 @@ def _first_damping(lagrangian: Lagrangian, point: Point, options: Options) -> Da
     return Damping(value if 0 < value < np.inf else options.damping)
 
 
-def _simulated(problem: IdentificationProblem, point: Point) -> Rollout:
+def _simulated(problem: IdentificationProblem, point: Point, *, reduced: bool = False) -> Rollout:
     """The simulation with the parameters of a point from its x_0."""
+    if reduced:
+        return Rollout(point.theta, point.states[0], point.objective if np.isfinite(point.objective) else np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         states = problem.simulated(point.theta, point.states[0])
         outputs = tuple(problem.values(point.theta, states)[1])

@@ -42,18 +42,18 @@ class Watch:
     ----------
     objective, stationarity : float
         What was clearly lower than before.
-    outer : int
-        The outer iteration then.
+    steps : int
+        Gauss-Newton steps until then.
     """
 
     objective: float = np.inf
     stationarity: float = np.inf
-    outer: int = 0
+    steps: int = 0
 
-    def after(self, objective: float, stationarity: float, outer: int, *, feasible: bool) -> Watch:
+    def after(self, objective: float, stationarity: float, steps: int, *, feasible: bool) -> Watch:
         """After an outer iteration: the watch begins anew where the point is not feasible, or clearly better."""
         better = objective < (1.0 - _CLEARLY) * self.objective or stationarity < 0.5 * self.stationarity
-        return Watch(objective, stationarity, outer) if better or not feasible else self
+        return Watch(objective, stationarity, steps) if better or not feasible else self
 
 
 # Part of the objective that is clearly lower.
@@ -104,6 +104,11 @@ class HorizonState:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
     __repr__ = brief
+
+    @property
+    def steps(self) -> int:
+        """Gauss-Newton steps so far."""
+        return self.counts["gauss_newton"]
 
     @property
     def phase(self) -> str:
