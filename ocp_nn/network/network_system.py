@@ -32,8 +32,8 @@ class NetworkSystem(System):
         super().__init__(*architecture.functions())
         seen = self.num_states + architecture.feedthrough * self.num_inputs
         self._forms = (
-            _Form(architecture, "ABb", "", self.num_states + self.num_inputs),
-            _Form(architecture, "CDd", "output_", seen),
+            _Form(architecture, ("A", "B", "b"), "", self.num_states + self.num_inputs),
+            _Form(architecture, ("C", "D", "d"), "output_", seen),
         )
 
     def values(self, x: Array, v: Array, theta: Array) -> tuple[Array, Array]:
@@ -59,7 +59,7 @@ class _Form:
     """
 
     architecture: Architecture
-    linear: str
+    linear: tuple[str, str, str]
     prefix: str
     seen: int
 
