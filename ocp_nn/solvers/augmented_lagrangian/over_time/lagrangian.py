@@ -216,20 +216,23 @@ class Lagrangian:
 
     def stationarity(self, point: Point, jacobians: Jacobians) -> float:
         """2-norm of the gradient of L_beta, less its anchor, in theta, the nodes and a free x_0."""
-        gradient = self._roots * point.residual
+        return float(np.sqrt(sum(float(np.vdot(part, part)) for part in self.gradient(point, jacobians))))
+
+    def gradient(self, point: Point, jacobians: Jacobians) -> tuple[Array, Array, Array]:
+        """The gradient of L_beta, less its anchor: (P,), (nodes, N, n) and (N, n), zero where x_0 is known."""
+        residual = self._roots * point.residual
         costates = self.costates(point, jacobians)
         in_theta = jacobians.B[:-1].reshape(-1, len(point.theta)).T @ costates[1:].ravel()
         in_theta += (
-            jacobians.D.reshape(-1, len(point.theta)).T @ gradient.ravel() + self.problem.weight_decay * point.theta
+            jacobians.D.reshape(-1, len(point.theta)).T @ residual.ravel() + self.problem.weight_decay * point.theta
         )
-        pulled = np.einsum("tnmi,tnm->tni", jacobians.C, gradient)
+        pulled = np.einsum("tnmi,tnm->tni", jacobians.C, residual)
         pulled[:-1] += np.einsum("tnji,tnj->tni", jacobians.A[:-1], costates[1:])
         in_states = (pulled[1:] - costates[1:])[self.nodes]
-        total = float(np.vdot(in_theta, in_theta)) + float(np.vdot(in_states, in_states))
+        in_start = np.zeros_like(point.states[0])
         if self.problem.has_free_start:
             in_start = self.problem.initial_gradient(point.states[0], pulled[0])
-            total += float(np.vdot(in_start, in_start))
-        return float(np.sqrt(total))
+        return in_theta, in_states, in_start
 
     def costates(self, point: Point, jacobians: Jacobians, given: Array | None = None) -> Array:
         """lambda_0..lambda_{T-1}, (T, N, n): estimates, or given ones, at the nodes, back-propagated between them."""

@@ -36,6 +36,7 @@ from ..damping import Damping
 from ..options import Options
 from .hardening import FIRST_PENALTY, Hardening, Subproblem
 from .lagrangian import Lagrangian, Point
+from .newton import is_due, newton_step
 from .restarts import is_stationary, later_starts, stopped, wants_restart
 from .starts import another_start, starting_states
 from .state import Attempt, HorizonState, Rollout, Watch
@@ -114,6 +115,7 @@ def step(
         return _begun_again(problem, state, options)
     lagrangian = state.lagrangian(problem)
     local, damping, solves, taken = _minimised(lagrangian, state, options, deadline, observe)
+    local, gained = _polished(local, state, options)
     point, hardening = local.point, state.hardening
     rollout = _simulated(problem, point, reduced=lagrangian.is_reduced)
     after = replace(
@@ -131,9 +133,10 @@ def step(
         best=state.best.better(rollout),
         rollout_objective=rollout.objective,
         stationarity=local.stationarity,
-        stalled=taken.steps > 0 and not taken.gained,
+        stalled=taken.steps > 0 and not (taken.gained or gained),
+        polish=state.polish.after(gained),
         outer=state.outer + 1,
-        counts=state.added(gauss_newton=taken.steps, least_squares=solves),
+        counts=state.added(gauss_newton=taken.steps, least_squares=solves, newton=gained is not None),
     )
     feasible = point.max_defect <= options.tolerance
     watch = state.watch.after(point.objective, after.stationarity, after.steps, feasible=feasible)
@@ -224,6 +227,17 @@ def _minimised(
             break
     went = Subproblem(steps, options.max_inner, gained, harder=damping.value > state.damping.value)
     return local, damping, solves, went
+
+
+def _polished(local: Linearised, state: HorizonState, options: Options) -> tuple[Linearised, bool | None]:
+    """A Newton step more where the subproblem was slow, and whether it gained more than that; None if it was not due."""
+    if not is_due(state.polish, state.point, local, options):
+        return local, None
+    stepped = newton_step(local)
+    if stepped is None:
+        return local, False
+    by_others = state.point.value - local.point.value
+    return stepped, local.point.value - stepped.point.value > by_others
 
 
 def _are_closed(point: Point, before: Point, options: Options) -> bool:

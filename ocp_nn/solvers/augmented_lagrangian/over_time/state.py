@@ -15,6 +15,7 @@ from ..damping import Damping
 from ..state import COUNTS
 from .hardening import Hardening
 from .lagrangian import Lagrangian, Point
+from .newton import Polish
 
 __all__ = ["Attempt", "HorizonState", "Rollout", "Watch"]
 
@@ -113,6 +114,8 @@ class HorizonState:
     stalled : bool
         No step decreases L_beta in floating point.
     watch : Watch
+    polish : Polish
+        When Newton steps are due.
     later_starts : tuple of str
         Kinds of start that are left to be tried.
     earlier : Attempt or None
@@ -133,6 +136,7 @@ class HorizonState:
     stationarity: float = np.inf
     stalled: bool = False
     watch: Watch = field(default_factory=lambda: Watch())
+    polish: Polish = field(default_factory=Polish)
     later_starts: tuple[str, ...] = ()
     earlier: Attempt | None = None
     outer: int = 0
