@@ -11,8 +11,10 @@ their unit; kappa vanishes before the multipliers are switched on (:mod:`.harden
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,10 +186,11 @@ class Lagrangian:
             rows[1].append(np.zeros((steps, records, n, columns)))
             rows[2].append(root * (point.states - self.anchor))
         c, d, r = (np.concatenate(parts, axis=2) for parts in rows)
+        bends = self._bends(point, r.shape[2]) if columns else ({}, {})
         gaps = point.defects if self.is_reduced else point.defects + self.multipliers / self.betas[:, None, None]
         return Subproblem(
-            dynamics=StackedStages(jacobians.A[:-1], jacobians.B[:-1, ..., :columns]),
-            terms=StackedTerms(StackedStages(c, d), r, stages=np.arange(len(r))),
+            dynamics=StackedStages(jacobians.A[:-1], jacobians.B[:-1, ..., :columns], **bends[0]),
+            terms=StackedTerms(StackedStages(c, d, **bends[1]), r, stages=np.arange(len(r))),
             controls=(point.theta[:columns],),
             blocks=(0,) * len(gaps),
             gaps=gaps,
@@ -196,6 +199,18 @@ class Lagrangian:
             damping=damping,
             initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
             initial_weight=problem.initial_weight,
+        )
+
+    def _bends(self, point: Point, rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Where f and the rows of the residual are linearised, and how they bend there."""
+        problem, roots, f = self.problem, self._roots.reshape(-1, self._roots.shape[2]), self.nodes.size
+        before, all_v = point.states[:-1], problem.v.reshape(point.states.shape[0] * point.states.shape[1], -1)
+        flat = all_v[: before.shape[0] * before.shape[1]]
+        dynamics = _Bending(lambda x, theta: problem.model.values(theta, x, flat)[0])
+        outputs = _Bending(lambda x, theta: roots * problem.model.values(theta, x, all_v)[1], rows)
+        return (
+            {"layers": (dynamics,) * f, "x": before, "u": point.theta},
+            {"layers": (outputs,) * len(point.states), "x": point.states, "u": point.theta},
         )
 
     def predicted_value(self, point: Point, step: Step) -> float:
@@ -240,6 +255,24 @@ class Lagrangian:
         costates[1:][self.nodes] = (self.estimate(point) if given is None else given)[self.nodes]
         adjoint_sweep(jacobians.A, self.nodes, costates)
         return costates
+
+
+# Of central differences for second derivatives: the part of a step that is gone to either side.
+_PART = 1e-2
+
+
+@dataclass(frozen=True)
+class _Bending:
+    """How a function (x, theta) of all points at once bends, by differences; further rows are linear."""
+
+    function: Callable[[Array, Array], Array]
+    rows: int = 0
+
+    def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """The second derivative along (dx, du)."""
+        ahead, here, behind = (self.function(x + part * dx, u + part * du) for part in (_PART, 0.0, -_PART))
+        bent = (ahead - 2.0 * here + behind) / _PART**2
+        return np.pad(bent, ((0, 0), (0, max(0, self.rows - bent.shape[1]))))
 
 
 def _etas(step: Step) -> Array:

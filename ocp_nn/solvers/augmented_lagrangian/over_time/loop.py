@@ -13,7 +13,8 @@ of multiple shooting with its defects.  Hence no safeguard, a soft beginning, an
 
 * **Other starts.**  Where one explains little, or its defects stay open, the next is tried (:mod:`.restarts`).
 * **Finish.**  Where the simulation agrees with the trajectory the system is tame: the states are eliminated, and the
-  same steps go on in theta and x_0 alone.  Where it never does, the augmented Lagrangian goes on to the end.
+  same steps go on in theta and x_0 alone, with Newton steps where they become slow (:mod:`.newton`).  Where it never
+  does, the augmented Lagrangian goes on to the end.
 
 Single shooting is the same code without nodes: Levenberg-Marquardt on the simulation error.
 """
@@ -36,7 +37,7 @@ from ..damping import Damping
 from ..options import Options
 from .hardening import FIRST_PENALTY, Hardening, Subproblem
 from .lagrangian import Lagrangian, Point
-from .newton import is_due, newton_step
+from .newton import is_due, is_fruitful, newton_step
 from .restarts import is_stationary, later_starts, stopped, wants_restart
 from .starts import another_start, starting_states
 from .state import Attempt, HorizonState, Rollout, Watch
@@ -217,7 +218,7 @@ def _minimised(
     local, damping = Linearised.at(lagrangian, lagrangian.again(state.point)), state.damping
     steps, solves, gained = 0, 0, False
     while steps < options.max_inner and time.perf_counter() <= deadline:
-        taken = advance(local, damping, options.form)
+        taken = advance(local, damping, options.form, acceleration=options.acceleration)
         steps, solves, damping = steps + 1, solves + taken.solves, taken.damping
         if taken.gain > 0:
             local, gained = Linearised.at(lagrangian, taken.point), True
@@ -230,14 +231,11 @@ def _minimised(
 
 
 def _polished(local: Linearised, state: HorizonState, options: Options) -> tuple[Linearised, bool | None]:
-    """A Newton step more where the subproblem was slow, and whether it gained more than that; None if it was not due."""
+    """A Newton step more where the subproblem was slow, and whether it was worth it; None if it was not due."""
     if not is_due(state.polish, state.point, local, options):
         return local, None
     stepped = newton_step(local)
-    if stepped is None:
-        return local, False
-    by_others = state.point.value - local.point.value
-    return stepped, local.point.value - stepped.point.value > by_others
+    return (local, False) if stepped is None else (stepped, is_fruitful(local, stepped))
 
 
 def _are_closed(point: Point, before: Point, options: Options) -> bool:

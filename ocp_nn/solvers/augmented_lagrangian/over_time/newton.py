@@ -23,21 +23,21 @@ from ..options import Options
 from .lagrangian import Jacobians, Lagrangian, Point
 from .steps import Linearised
 
-__all__ = ["Polish", "exact_hessian", "is_due", "newton_step"]
+__all__ = ["Polish", "exact_hessian", "is_due", "is_fruitful", "newton_step"]
 
 Array = NDArray[np.float64]
 
 # A subproblem is slow where it gains less than this part of the objective.
 _SLOW = 1e-4
 
+# The part of the objective that a Newton step must gain to be worth its price.
+_WORTHWHILE = 1e-3
+
 # Points whose Hessians M_t are held at a time.
 _BLOCK = 256
 
 # Lengths of a step that are tried, and the part of the slope that it must gain.
 _LENGTHS, _ARMIJO = (1.0, 0.3, 0.1, 0.03), 1e-4
-
-# Eigenvalues count as at least this part of the largest.
-_LEAST = 1e-14
 
 # A decrease below this part of the objective may be hidden by rounding: the gradient then decides.
 _HIDDEN = 1e-11
@@ -79,6 +79,12 @@ def is_due(polish: Polish, before: Point, local: Linearised, options: Options) -
     return fits and slow and local.stationarity > options.tolerance * max(1.0, point.objective)
 
 
+def is_fruitful(before: Linearised, after: Linearised) -> bool:
+    """Whether a step was worth its price: a clearly lower objective, or half of the gradient."""
+    gain = before.point.value - after.point.value
+    return gain >= _WORTHWHILE * before.point.value or after.stationarity <= 0.5 * before.stationarity
+
+
 def newton_step(local: Linearised) -> Linearised | None:
     """A damped Newton step in theta and x_0, or None where none decreases J."""
     lagrangian, before = local.lagrangian, local.point
@@ -103,11 +109,12 @@ def newton_step(local: Linearised) -> Linearised | None:
 
 
 def _direction(hessian: Array, gradient: Array) -> tuple[Array, float]:
-    """-|H|^-1 g, and the decrease along it to first order."""
-    values, vectors = np.linalg.eigh(hessian)
-    sizes = np.maximum(np.abs(values), _LEAST * np.abs(values).max())
-    along = vectors.T @ gradient
-    return -vectors @ (along / sizes), float(np.sum(along**2 / sizes))
+    """-|H|^-1 g in units of the diagonal, which keeps small eigenvalues apart from rounding, and its slope."""
+    units = 1.0 / np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(hessian * np.outer(units, units))
+    sizes = np.maximum(np.abs(values), np.finfo(float).eps * np.abs(values).max())
+    along = vectors.T @ (units * gradient)
+    return -units * (vectors @ (along / sizes)), float(np.sum(along**2 / sizes))
 
 
 def exact_hessian(lagrangian: Lagrangian, point: Point, jacobians: Jacobians) -> Array:
