@@ -164,7 +164,9 @@ class Lagrangian:
 
     def estimate(self, point: Point) -> Array:
         """First-order multiplier estimate lambda + beta d at the nodes."""
-        return np.where(self.nodes[:, None, None], self.multipliers + self.penalty * point.defects, self.multipliers)
+        estimate = self.multipliers.copy()
+        estimate[self.nodes] += self.penalty * point.defects[self.nodes]
+        return estimate
 
     def jacobians(self, point: Point) -> Jacobians:
         """Of f and g at all states."""
@@ -263,16 +265,20 @@ _PART = 1e-2
 
 @dataclass(frozen=True)
 class _Bending:
-    """How a function (x, theta) of all points at once bends, by differences; further rows are linear."""
+    """How a function (x, theta) of all points at once bends, by differences; outputs up to ``width`` are linear."""
 
     function: Callable[[Array, Array], Array]
-    rows: int = 0
+    width: int = 0
+
+    def rows(self, samples: slice) -> _Bending:
+        """For checks of single stages, which ask for no second derivative."""
+        return self
 
     def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
         """The second derivative along (dx, du)."""
         ahead, here, behind = (self.function(x + part * dx, u + part * du) for part in (_PART, 0.0, -_PART))
         bent = (ahead - 2.0 * here + behind) / _PART**2
-        return np.pad(bent, ((0, 0), (0, max(0, self.rows - bent.shape[1]))))
+        return np.pad(bent, ((0, 0), (0, max(0, self.width - bent.shape[1]))))
 
 
 def _etas(step: Step) -> Array:

@@ -217,8 +217,9 @@ def _minimised(
     """The subproblem, approximately: the point, the damping to continue with, least squares solved, and how it went."""
     local, damping = Linearised.at(lagrangian, lagrangian.again(state.point)), state.damping
     steps, solves, gained = 0, 0, False
+    bends = options.acceleration and state.point.max_defect <= options.tolerance
     while steps < options.max_inner and time.perf_counter() <= deadline:
-        taken = advance(local, damping, options.form, acceleration=options.acceleration)
+        taken = advance(local, damping, options.form, acceleration=bends)
         steps, solves, damping = steps + 1, solves + taken.solves, taken.damping
         if taken.gain > 0:
             local, gained = Linearised.at(lagrangian, taken.point), True

@@ -10,10 +10,11 @@ Up to three points are tried, and the one with the lowest L_beta is taken:
   passes, without sensitivities to parameters and therefore cheap.  It closes the defects that the step's curvature has
   opened, which on chaotic systems neither of the others does.
 
-From the multipliers on, where none of them gains most of what the model promises, the same three points of the step
+With ``acceleration``, where none of them gains most of what the model promises, the same three points of the step
 *along the curve* are tried (:meth:`ocp_nn.forward_dp.Damped.corrected`): narrow valleys over long horizons bend, and
 straight steps have to be short there (half to a fifth of the steps on the systems of scripts/long_horizon_suite.py).
-In the soft phase, where states move far, it was no gain.
+It is for closed defects: with open ones the curve also leads to models that need them (a Duffing oscillator of 3000
+steps that ends as chaotic).
 
 Damping holds the parameters back, not the states.  Where it alone gives no decrease, the whole step is shortened.
 (Damping the states as well was measured, and is much worse on chaotic records.)
@@ -88,7 +89,6 @@ class Stepped:
 def advance(local: Linearised, damping: Damping, form: str = "auto", *, acceleration: bool = True) -> Stepped:
     """One step from a linearisation, with or without trial points of second order."""
     prepared, first = local.prepared(damping.value, form), damping
-    bends = acceleration and local.lagrangian.anchor_weight == 0
     for solves in range(1, _DAMPINGS + 1):
         step = _solved(prepared, damping.value)
         if step is not None:
@@ -96,7 +96,7 @@ def advance(local: Linearised, damping: Damping, form: str = "auto", *, accelera
             if predicted <= 0:
                 return Stepped(local.point, damping, 0.0, solves)
             trial = _best_trial(local, step, predicted)
-            if bends and not _is_good(local.point, trial, predicted):
+            if acceleration and not _is_good(local.point, trial, predicted):
                 curved = _best_trial(local, _curved(prepared, damping.value, step), predicted)
                 trial = min(trial, curved, key=lambda point: point.value)
             if predicted <= _HIDDEN * abs(local.point.value):
