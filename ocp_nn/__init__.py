@@ -103,7 +103,11 @@ def _is_there(package: str) -> bool:
 
 
 # scikit-learn is an extra, and slow to import.
-_ESTIMATORS = ("OCPClassifier", "OCPRegressor")
+_ESTIMATORS = {
+    "OCPClassifier": ".learning.estimator",
+    "OCPRegressor": ".learning.estimator",
+    "StateSpaceRegressor": ".learning.state_space.regressor",
+}
 
 if _is_there("sklearn"):
     __all__ += _ESTIMATORS  # without its package, ``from ocp_nn import *`` gives the rest
@@ -116,7 +120,7 @@ _ON_DEMAND = {"conditioning": ".analysis.conditioning", "export": ".export", "re
 
 def __getattr__(name: str) -> Any:
     if name in _ESTIMATORS:
-        return getattr(import_module(".learning.estimator", __name__), name)
+        return getattr(import_module(_ESTIMATORS[name], __name__), name)
     if name in _ON_DEMAND:
         return import_module(_ON_DEMAND[name], __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
