@@ -20,8 +20,9 @@ from typing import Any
 
 from . import forward_dp
 from .base.version import VERSION
-from .learning.data import DataError, Dataset, Scaler, load_dataset, random_split
+from .learning.data import DataError, Dataset, Scaler, SequenceDataset, load_dataset, load_records, random_split
 from .learning.overfitting import OverfittingWarning
+from .learning.sequence_metrics import fit_percent, residual_tests
 from .network.check_derivatives import check_derivatives
 from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
@@ -65,6 +66,7 @@ __all__ = [
     "Record",
     "Result",
     "Scaler",
+    "SequenceDataset",
     "Stage",
     "StateSpaceModel",
     "Status",
@@ -78,14 +80,17 @@ __all__ = [
     "conditioning",
     "confirm",
     "export",
+    "fit_percent",
     "forward_dp",
     "initialise",
     "load",
     "load_dataset",
+    "load_records",
     "multiple_shooting",
     "project",
     "random_split",
     "report",
+    "residual_tests",
     "single_shooting",
     "solve",
     "solve_ipopt",

@@ -31,7 +31,20 @@ from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
 from ..sequence_metrics import fit_percent, sequence_r2
-from .choice import FOLDS, LOOSE_OUTER, LOOSE_TOLERANCE, WEIGHT_DECAYS, Candidate, PathSettings, Start, best_of, path
+from .choice import (
+    FOLDS,
+    LOOSE_OUTER,
+    LOOSE_TOLERANCE,
+    RACE,
+    WEIGHT_DECAYS,
+    Candidate,
+    ChoiceSettings,
+    Start,
+    best_of,
+    descend,
+    finalists,
+    judged,
+)
 from .inputs import as_records, is_list, records_of
 from .model import IdentifiedModel
 from .segments import shortened
@@ -148,7 +161,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         feedthrough: bool = False,
         weight_decay: float | str = "auto",
         warm_up: int = 50,
-        num_starts: int = 4,
+        num_starts: int = 8,
         shooting: str | int | Sequence[int] = "multiple",
         tol: float = 1e-6,
         max_iter: int = 200,
@@ -194,6 +207,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         checks.check_all(_KINDS, self.get_params(deep=False))
         self._deadline = time.perf_counter() + self.time_limit
         records = records_of(v, y)
+        self.candidates_: tuple[Candidate, ...] = ()
         self._flat = np.ndim(as_records("y", y)[0]) == 1
         self.n_features_in_ = records.num_inputs
         self._scalers = records.scalers()
@@ -242,7 +256,9 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         """
         check_is_fitted(self)
         if sample_weight is not None:
-            raise ValueError("samples of a record have no weights: leave sample_weight out, and outputs that are bad NaN")
+            raise ValueError(
+                "samples of a record have no weights: leave sample_weight out, and outputs that are bad NaN"
+            )
         records = records_of(v, y, num_inputs=self.n_features_in_, num_outputs=self.model_.system.num_outputs)
         measured, simulated = [], []
         for inputs, outputs in zip(records.inputs, records.outputs, strict=True):
@@ -274,22 +290,29 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
 
     def _chosen(self, scaled: Records, seed: int) -> Candidate:
         """The solution to begin the last training with."""
-        decays = WEIGHT_DECAYS if isinstance(self.weight_decay, str) else (float(self.weight_decay),)
+        decays = self._decays()
         systems = [self._system(n, self.hidden_layer_sizes, self.output_layer_sizes) for n in self._orders()]
         starts = [Start(system, seed + i) for i in range(self.num_starts) for system in systems]
-        settings = PathSettings(
-            weight_decays=decays,
-            warm_up=self.warm_up,
-            options=self._options(LOOSE_TOLERANCE, LOOSE_OUTER),
-            deadline=self._deadline,
-            is_judged=len(decays) * len(starts) > 1,
-        )
-        looked_at = shortened(scaled, FOLDS)
-        paths = Parallel(n_jobs=self.n_jobs)(delayed(path)(start, looked_at, settings) for start in starts)
-        candidates = [candidate for of in paths for candidate in of]
-        self.candidates_: tuple[Candidate, ...] = tuple(candidates) if settings.is_judged else ()
-        chosen = best_of(candidates)
-        return chosen if looked_at is scaled else replace(chosen, trajectory=self._extended(chosen, scaled))
+        settings = ChoiceSettings(self.warm_up, self._options(LOOSE_TOLERANCE, LOOSE_OUTER), self._deadline)
+        records = shortened(scaled, FOLDS)
+        nothing_to_judge = len(systems) == 1 and not isinstance(self.weight_decay, str)
+        race = [rho for rho in decays if rho >= RACE or nothing_to_judge]
+        parallel = Parallel(n_jobs=self.n_jobs)
+        paths = finalists(parallel(delayed(descend)(start, records, race, settings) for start in starts))
+        if nothing_to_judge:
+            chosen = paths[0][-1]
+        else:
+            judgements = parallel(delayed(judged)(of, records, decays, settings) for of in paths)
+            self.candidates_ = tuple(candidate for of in judgements for candidate in of)
+            chosen = best_of(self.candidates_)
+        return chosen if records is scaled else replace(chosen, trajectory=self._extended(chosen, scaled))
+
+    def _decays(self) -> tuple[float, ...]:
+        """From strong to weak; one that is given is where a path ends."""
+        if isinstance(self.weight_decay, str):
+            return WEIGHT_DECAYS
+        given = float(self.weight_decay)
+        return (*(rho for rho in WEIGHT_DECAYS if rho > given), given)
 
     def _extended(self, chosen: Candidate, records: Records) -> Trajectory:
         """The solution on whole records, whose initial states their first rows tell."""

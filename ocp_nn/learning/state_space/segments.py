@@ -52,7 +52,9 @@ def shortened(records: Records, number: int) -> Records:
     if sum(records.lengths) <= MOST_SAMPLES:
         return records
     share = max(MOST_SAMPLES // (number * len(records)), LEAST_SAMPLES)
-    pieces = [_rows(pair, first, min(end, first + share)) for pair in _pairs(records) for first, end in _cuts(pair, number)]
+    pieces = [
+        _rows(pair, first, min(end, first + share)) for pair in _pairs(records) for first, end in _cuts(pair, number)
+    ]
     return _records(list(filter(_is_usable, pieces)))
 
 
