@@ -39,17 +39,21 @@ from ...problem.record import Status
 from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
+from .initial_state import InitialStates
 from .segments import Fold, folds, held_out_errors
 
-__all__ = ["WEIGHT_DECAYS", "Candidate", "ChoiceSettings", "Start", "best_of", "descend", "finalists", "judged"]
+__all__ = ["WEIGHT_DECAYS", "Candidate", "ChoiceSettings", "Start", "best_of", "descend", "finalists", "judged", "known_states"]
 
 Array = NDArray[np.float64]
 
 # For records in standard units, from strong to weak.
 WEIGHT_DECAYS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3)
 
-# Weight decay down to which all starts race, and how many of each order go on.
-RACE, KEPT = 0.3, 2
+# Weight decays at which paths begin, in turn.
+FIRST = (30.0, 3.0)
+
+# Weight decay down to which all starts race, and how many of each order and beginning go on.
+RACE, KEPT = 0.3, 1
 
 # A stronger one is where paths begin, and hardly more than the mean.
 STRONGEST = 10.0
@@ -72,10 +76,11 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Start:
-    """Where a path begins: the model, and the seed of its random weights."""
+    """Where a path begins: the model, the seed of its random weights, and the strongest weight decay."""
 
     model: StateSpaceModel
     seed: int
+    first: float = FIRST[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,9 +145,12 @@ def descend(
     settings: ChoiceSettings,
     begin: Sequence[Candidate] = (),
 ) -> list[Candidate]:
-    """The path of a start, from strong to weak weight decay; ``begin`` is the part that is there."""
-    found = list(begin)
-    for weight_decay in weight_decays[len(begin) :]:
+    """The path of a start, from strong to weak weight decay; ``begin`` is the part that is there.
+
+    A decay stronger than the start's first is left out, unless all are.
+    """
+    found, decays = list(begin), [rho for rho in weight_decays if rho <= max(start.first, weight_decays[-1])]
+    for weight_decay in decays[len(begin) :]:
         if found and settings.ends():
             break
         trajectory = found[-1].trajectory if found else None
@@ -151,11 +159,11 @@ def descend(
 
 
 def finalists(paths: Sequence[list[Candidate]], kept: int = KEPT) -> list[list[Candidate]]:
-    """The paths of each order that came furthest, and of these the ones of least objective."""
-    orders: dict[int, list[list[Candidate]]] = {}
+    """The paths of each order and beginning that came furthest, and of these the ones of least objective."""
+    kinds: dict[tuple[int, float], list[list[Candidate]]] = {}
     for of in paths:
-        orders.setdefault(of[-1].num_states, []).append(of)
-    ranked = (sorted(of, key=lambda path: (path[-1].weight_decay, path[-1].objective)) for of in orders.values())
+        kinds.setdefault((of[-1].num_states, of[-1].start.first), []).append(of)
+    ranked = (sorted(of, key=lambda path: (path[-1].weight_decay, path[-1].objective)) for of in kinds.values())
     return [path for of in ranked for path in of[:kept]]
 
 
@@ -212,11 +220,21 @@ def _error(candidate: Candidate, fold: Fold, settings: ChoiceSettings) -> float:
     start, solution = candidate.start, candidate.trajectory
     begin = Trajectory(solution.controls, tuple(fold.states(np.stack(solution.states))))
     without = _solved(start, fold.train, candidate.weight_decay, begin, settings.of(start, FOLD_OUTER))
-    errors = held_out_errors(start.model, without.trajectory.controls[0], fold.held_out, settings.warm_up)
+    theta, known = without.trajectory.controls[0], known_states(start.model, without.trajectory, fold.train)
+    errors = held_out_errors(start.model, theta, known, fold.held_out, settings.warm_up)
     if not errors.size:
         return np.nan
     with np.errstate(over="ignore"):
         return float(np.sqrt(np.mean(errors**2)))
+
+
+def known_states(model: StateSpaceModel, trajectory: Trajectory, records: Records) -> InitialStates:
+    """What a solution knows of states: its own along the records, and its residuals there."""
+    states, residuals = list[Array](), list[Array]()
+    for x, v, y in zip(np.stack(trajectory.states, axis=1), records.inputs, records.outputs, strict=True):
+        states.append(x[: len(y)])
+        residuals.append(model.values(trajectory.controls[0], x[: len(y)], v)[1] - y)
+    return InitialStates.of(np.concatenate(states), np.concatenate(residuals))
 
 
 def _together(errors: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from ...network.records import Records, checked_inputs, checked_outputs
 from ...network.scaling import Scaler
 from ...network.state_space import StateSpaceModel
 from ..sequence_metrics import fit_percent
+from .initial_state import InitialStates
 
 __all__ = ["IdentifiedModel"]
 
@@ -31,6 +32,8 @@ class IdentifiedModel:
         Into standard units.
     initial_states : array, shape (records, n)
         Of the training records.
+    known : InitialStates
+        What the training records say about initial states of others.
     """
 
     system: StateSpaceModel
@@ -38,6 +41,7 @@ class IdentifiedModel:
     input_scaler: Scaler
     output_scaler: Scaler
     initial_states: Array
+    known: InitialStates
 
     def __repr__(self) -> str:
         return f"IdentifiedModel({self.system!r}, {len(self.initial_states)} initial states)"
@@ -60,7 +64,7 @@ class IdentifiedModel:
         return self.output_scaler.inverse(y), x
 
     def estimate_initial_state(self, v: ArrayLike, y: ArrayLike) -> Array:
-        """The x_0, (n,), from which all rows of y, (w, m), are simulated best, errors in standard units.
+        """The x_0, (n,), that all rows of y, (w, m), tell together with the training states (:mod:`.initial_state`).
 
         Parameters
         ----------
@@ -71,16 +75,14 @@ class IdentifiedModel:
         Raises
         ------
         ValueError
-            For other shapes, more rows of y than of v, or no measurement.
+            For other shapes, or more rows of y than of v.
         """
         v = checked_inputs("v", v, self.system.num_inputs)
         y = checked_outputs("y_init", y, self.system.num_outputs)
         if len(y) > len(v):
             raise ValueError(f"y_init must have at most the {len(v)} rows of v, received {len(y)}")
         records = Records((v[: len(y)],), (y,)).scaled(self.input_scaler, self.output_scaler)
-        return self.system.estimate_initial_state(
-            self.standard_theta, records.inputs[0], records.outputs[0], window=len(y), guess=self.mean_initial_state
-        )
+        return self.known.estimate(self.system, self.standard_theta, records.inputs[0], records.outputs[0])
 
     @property
     def mean_initial_state(self) -> Array:

@@ -32,6 +32,7 @@ from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
 from ..sequence_metrics import fit_percent, sequence_r2
 from .choice import (
+    FIRST,
     FOLDS,
     LOOSE_OUTER,
     LOOSE_TOLERANCE,
@@ -44,6 +45,7 @@ from .choice import (
     descend,
     finalists,
     judged,
+    known_states,
 )
 from .inputs import as_records, is_list, records_of
 from .model import IdentifiedModel
@@ -292,9 +294,12 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         """The solution to begin the last training with."""
         decays = self._decays()
         systems = [self._system(n, self.hidden_layer_sizes, self.output_layer_sizes) for n in self._orders()]
-        starts = [Start(system, seed + i) for i in range(self.num_starts) for system in systems]
+        starts = [
+            Start(system, seed + i, FIRST[i % len(FIRST)]) for i in range(self.num_starts) for system in systems
+        ]
         settings = ChoiceSettings(self.warm_up, self._options(LOOSE_TOLERANCE, LOOSE_OUTER), self._deadline)
         records = shortened(scaled, FOLDS)
+        self._dbg_records = records
         nothing_to_judge = len(systems) == 1 and not isinstance(self.weight_decay, str)
         race = [rho for rho in decays if rho >= RACE or nothing_to_judge]
         parallel = Parallel(n_jobs=self.n_jobs)
@@ -305,7 +310,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
             judgements = parallel(delayed(judged)(of, records, decays, settings) for of in paths)
             self.candidates_ = tuple(candidate for of in judgements for candidate in of)
             chosen = best_of(self.candidates_)
-        return chosen if records is scaled else replace(chosen, trajectory=self._extended(chosen, scaled))
+        return chosen if records is scaled else replace(chosen, trajectory=self._extended(chosen, records, scaled))
 
     def _decays(self) -> tuple[float, ...]:
         """From strong to weak; one that is given is where a path ends."""
@@ -314,12 +319,14 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         given = float(self.weight_decay)
         return (*(rho for rho in WEIGHT_DECAYS if rho > given), given)
 
-    def _extended(self, chosen: Candidate, records: Records) -> Trajectory:
+    def _extended(self, chosen: Candidate, looked_at: Records, records: Records) -> Trajectory:
         """The solution on whole records, whose initial states their first rows tell."""
         model, theta = chosen.start.model, chosen.trajectory.controls[0]
+        known = known_states(model, chosen.trajectory, looked_at)
         runs = []
         for v, y in zip(records.inputs, records.outputs, strict=True):
-            x0 = model.estimate_initial_state(theta, v, y, window=min(len(y), self.warm_up))
+            window = min(len(y), self.warm_up)
+            x0 = known.estimate(model, theta, v[:window], y[:window])
             runs.append(model.simulate(theta, v, x0)[1][:-1])
         length = max(records.lengths)
         states = np.stack([np.pad(x, ((0, length - len(x)), (0, 0)), mode="edge") for x in runs], axis=1)
@@ -345,7 +352,8 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         assert isinstance(result.problem, IdentificationProblem)
         trajectory = result.trajectory
         initial = np.asarray(trajectory.states[0]).copy()
-        return IdentifiedModel(result.problem.model, trajectory.controls[0], *self._scalers, initial)
+        known = known_states(result.problem.model, trajectory, result.problem.records)
+        return IdentifiedModel(result.problem.model, trajectory.controls[0], *self._scalers, initial, known)
 
     def _keep(self, records: Records) -> None:
         states = np.stack(self.result_.trajectory.states, axis=1)

@@ -12,12 +12,14 @@ better.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...network.records import Records
 from ...network.state_space import StateSpaceModel
+from .initial_state import InitialStates
 
 __all__ = ["Fold", "folds", "held_out_errors", "shortened"]
 
@@ -25,7 +27,7 @@ Array = NDArray[np.float64]
 Pair = tuple[Array, Array]
 
 # Samples that a choice looks at, in all.
-MOST_SAMPLES = 6000
+MOST_SAMPLES = 3000
 
 # Of a segment at most this share is warm-up.
 _WARM_UP_SHARE = 1 / 3
@@ -81,7 +83,7 @@ def _fold(pairs: list[Pair], number: int, k: int) -> Fold | None:
 def _cuts(pair: Pair, number: int) -> list[tuple[int, int]]:
     """First row and end of every piece."""
     ends = np.linspace(0, len(pair[1]), number + 1).round().astype(int).tolist()
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(pairwise(ends))
 
 
 def _pairs(records: Records) -> list[Pair]:
@@ -107,14 +109,14 @@ def _is_usable(pair: Pair) -> bool:
     return len(pair[1]) >= LEAST_SAMPLES and bool(np.isfinite(pair[1]).any())
 
 
-def held_out_errors(model: StateSpaceModel, theta: Array, records: Records, warm_up: int) -> Array:
+def held_out_errors(
+    model: StateSpaceModel, theta: Array, known: InitialStates, records: Records, warm_up: int
+) -> Array:
     """All errors after the warm-up, in which the initial state is estimated, of the outputs that were measured."""
     errors = [np.empty(0)]
     for v, y in _pairs(records):
         window = max(1, min(warm_up, int(_WARM_UP_SHARE * len(y))))
-        if not np.isfinite(y[:window]).any():
-            continue
-        x0 = model.estimate_initial_state(theta, v, y, window=window)
+        x0 = known.estimate(model, theta, v[:window], y[:window])
         simulated = model.simulate(theta, v, x0)[0]
         errors.append((simulated - y)[window:][np.isfinite(y[window:])])
     return np.concatenate(errors)
