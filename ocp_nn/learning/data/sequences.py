@@ -79,7 +79,7 @@ class SequenceDataset:
                 )
 
     def __repr__(self) -> str:
-        inputs, outputs = display.names(self.input_names), display.names(self.output_names)
+        inputs, outputs = display.names(self.input_names or ("no inputs",)), display.names(self.output_names)
         tests = f", tests {', '.join(self.tests)}" if self.tests else ""
         lengths = ", ".join(map(str, self.train.lengths[:6])) + (", ..." if len(self.train) > 6 else "")
         return f"SequenceDataset({self.name}, {len(self.train)} of {lengths} samples, {inputs} -> {outputs}{tests})"

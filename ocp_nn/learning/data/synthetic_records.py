@@ -146,7 +146,7 @@ def _pendulum(rng: Rng, samples: int, disturbance: Array) -> tuple[Array, Array]
 
 
 def _tanks(rng: Rng, samples: int, disturbance: Array) -> tuple[Array, Array]:
-    v = np.clip(2.8 + 1.1 * multisine(rng, samples, 0.001, 0.02, 12), 0.0, 6.5)
+    v = np.clip(2.5 + 0.9 * multisine(rng, samples, 0.001, 0.02, 12), 0.0, 6.5)
     x, y = np.array([5.0, 5.0]), np.empty((samples, 1))
     for t, u in enumerate(v):
         y[t] = x[1]

@@ -1,25 +1,28 @@
 """Choosing order, weight decay and start by what simulates held-out time segments of the training records.
 
 **Paths.**  From every start a model is trained on all training records with one weight decay after the other, from
-strong to weak, each from the solution before it.  A strong decay has few minima, and what a path carries down from
-there generalises better than what weak decays find on their own: on the cascaded tanks (two states, eight hidden units)
-the errors of new data are 0.25 to 0.4 V along such paths, and 0.3 to 0.8 V from the linear start at each decay, although
-those fit the training record better.
+strong to weak, each from the solution before it.  Half of the starts begin with a decay of 30 and half with 3.  Where a
+strong decay has a good minimum, what a path carries down from there generalises better than what weak decays find on
+their own: on the cascaded tanks (two states, eight hidden units) errors of new data are 0.25 to 0.4 V along paths from
+30, and 0.3 to 0.8 V from the linear start at each decay, although those fit the training record better.  Where its
+minimum is a poor one, every path from there stays poor: on the coupled drives (four states) 3 of 10 paths from 30 found
+the basin whose errors are a third of the others', and 6 of 6 from 3.
 
 **Race.**  Random weights lead into different basins, and the objective tells them apart: at one weight decay it is, up
-to a constant, the negative log posterior of one model, and on the coupled drives (four states) a start that ended at
-half of the others' objective had a third of their errors of new data, at every decay.  So all starts go down to a decay
-of 0.3, and those of least objective go on, two of each order.
+to a constant, the negative log posterior of one model.  So all starts go down to a decay of 0.3, and the one of least
+objective goes on, of each order and beginning.
 
 **Judgement.**  Each solution of these is trained on for some iterations with the outputs of a segment left out, and
 judged on that segment (:mod:`.segments`), one segment after the other.  Trained from nothing without the segment the
-errors are mostly those of other local minima, on the tanks 0.8 V and more where new data have 0.3 V, and choose nothing.
-What is judged so is the neighbourhood of a solution; what its start may still know of the segment makes very weak
-decays look a little better than they are.  Errors of segments are put together by their geometric mean: one segment in
-which something happens that no other one shows would decide alone otherwise.
+errors are mostly those of other local minima, on the tanks 0.8 V and more where new data have 0.3 V, and choose
+nothing.  What is judged so is the neighbourhood of a solution; what its start may still know of the segment makes very
+weak decays look a little better than they are.  Errors of segments are put together by their geometric mean: one
+segment in which something happens that no other one shows would decide alone otherwise.
 
-**Rule.**  Among all candidates whose error is within 15 % of the lowest, a segment more or less being worth that: the
-fewest states, then the strongest decay.
+**Rule.**  Among all candidates whose errors are not clearly higher than the lowest ones: the fewest states, then the
+strongest decay.  Clearly higher is what exceeds two standard errors of the mean over the segments of the logarithm's
+difference, the paired form of the one-standard-error rule (L. Breiman et al., Classification and Regression Trees,
+1984, section 3.4.3).
 """
 
 from __future__ import annotations
@@ -42,7 +45,17 @@ from ...solvers.augmented_lagrangian.solve import solve
 from .initial_state import InitialStates
 from .segments import Fold, folds, held_out_errors
 
-__all__ = ["WEIGHT_DECAYS", "Candidate", "ChoiceSettings", "Start", "best_of", "descend", "finalists", "judged", "known_states"]
+__all__ = [
+    "WEIGHT_DECAYS",
+    "Candidate",
+    "ChoiceSettings",
+    "Start",
+    "best_of",
+    "descend",
+    "finalists",
+    "judged",
+    "known_states",
+]
 
 Array = NDArray[np.float64]
 
@@ -64,8 +77,8 @@ LOOSE_TOLERANCE, LOOSE_OUTER, JUDGED_OUTER, FOLD_OUTER = 1e-3, 30, 60, 10
 # Segments.
 FOLDS = 5
 
-# "As good as the best": within this factor of its error.
-AS_GOOD = 1.15
+# "Clearly higher": by this many standard errors, and by more than this share.
+STANDARD_ERRORS, AS_GOOD = 2.0, 0.02
 
 # Judging ends after this many weight decays in a row whose error exceeds the best one's by this factor.
 PATIENCE, CLEARLY_WORSE = 3, 1.2
@@ -158,13 +171,13 @@ def descend(
     return found
 
 
-def finalists(paths: Sequence[list[Candidate]], kept: int = KEPT) -> list[list[Candidate]]:
+def finalists(paths: Sequence[list[Candidate]], kept: int | None = None) -> list[list[Candidate]]:
     """The paths of each order and beginning that came furthest, and of these the ones of least objective."""
     kinds: dict[tuple[int, float], list[list[Candidate]]] = {}
     for of in paths:
         kinds.setdefault((of[-1].num_states, of[-1].start.first), []).append(of)
     ranked = (sorted(of, key=lambda path: (path[-1].weight_decay, path[-1].objective)) for of in kinds.values())
-    return [path for of in ranked for path in of[:kept]]
+    return [path for of in ranked for path in of[: kept or KEPT]]
 
 
 def judged(
@@ -188,9 +201,18 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate:
     if not finite:
         first = candidates[0]
         return [c for c in candidates if (c.num_states, c.start.seed) == (first.num_states, first.start.seed)][-1]
-    least = max(min(c.error for c in finite), _FLOOR)
-    good = [c for c in finite if c.error <= AS_GOOD * least]
+    best = min(finite, key=lambda c: c.error)
+    good = [c for c in finite if not _is_clearly_worse(c, best)]
     return min(good, key=lambda c: (c.num_states, -c.weight_decay, c.error))
+
+
+def _is_clearly_worse(candidate: Candidate, best: Candidate) -> bool:
+    logarithms = np.log(np.maximum([candidate.errors, best.errors], _FLOOR))
+    difference = (logarithms[0] - logarithms[1])[np.isfinite(logarithms).all(axis=0)]
+    if len(difference) < 2:
+        return candidate.error > (1 + AS_GOOD) * best.error
+    standard_error = float(np.std(difference, ddof=1)) / np.sqrt(len(difference))
+    return bool(np.mean(difference) > max(STANDARD_ERRORS * standard_error, AS_GOOD))
 
 
 def _solved(

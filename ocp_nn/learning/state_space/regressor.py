@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 try:
     from joblib import Parallel, delayed
@@ -294,12 +294,9 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         """The solution to begin the last training with."""
         decays = self._decays()
         systems = [self._system(n, self.hidden_layer_sizes, self.output_layer_sizes) for n in self._orders()]
-        starts = [
-            Start(system, seed + i, FIRST[i % len(FIRST)]) for i in range(self.num_starts) for system in systems
-        ]
+        starts = [Start(system, seed + i, FIRST[i % len(FIRST)]) for i in range(self.num_starts) for system in systems]
         settings = ChoiceSettings(self.warm_up, self._options(LOOSE_TOLERANCE, LOOSE_OUTER), self._deadline)
         records = shortened(scaled, FOLDS)
-        self._dbg_records = records
         nothing_to_judge = len(systems) == 1 and not isinstance(self.weight_decay, str)
         race = [rho for rho in decays if rho >= RACE or nothing_to_judge]
         parallel = Parallel(n_jobs=self.n_jobs)

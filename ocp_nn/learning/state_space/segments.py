@@ -50,7 +50,7 @@ class Fold:
 
 
 def shortened(records: Records, number: int) -> Records:
-    """Records that a choice looks at: as they are, or the first rows of each of their pieces, as records of their own."""
+    """Records that a choice looks at: as they are, or the first rows of each of their pieces."""
     if sum(records.lengths) <= MOST_SAMPLES:
         return records
     share = max(MOST_SAMPLES // (number * len(records)), LEAST_SAMPLES)
