@@ -43,6 +43,7 @@ from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
 from .initial_state import InitialStates
+from .revival import revived
 from .segments import Fold, folds, held_out_errors
 
 __all__ = [
@@ -166,9 +167,14 @@ def descend(
     for weight_decay in decays[len(begin) :]:
         if found and settings.ends():
             break
-        trajectory = found[-1].trajectory if found else None
+        trajectory = _revived(start, found[-1].trajectory, len(found)) if found else None
         found.append(_solved(start, records, weight_decay, trajectory, settings.of(start, LOOSE_OUTER)))
     return found
+
+
+def _revived(start: Start, trajectory: Trajectory, step: int) -> Trajectory:
+    (theta,) = trajectory.controls
+    return Trajectory((revived(start.model, theta, start.seed + step),), trajectory.states)
 
 
 def finalists(paths: Sequence[list[Candidate]], kept: int | None = None) -> list[list[Candidate]]:
