@@ -1,4 +1,4 @@
-"""``StateSpaceRegressor`` identifies systems from records, as a scikit-learn estimator that one can trust with units."""
+"""``StateSpaceRegressor`` identifies systems from records, in their units and in the manner of scikit-learn."""
 
 from __future__ import annotations
 
