@@ -8,7 +8,10 @@ from scipy.optimize import least_squares
 
 pytest.importorskip("sklearn")
 
+from sklearn.exceptions import ConvergenceWarning
+
 from ocp_nn import Options, StateSpaceModel, StateSpaceRegressor, Trajectory, load_records
+from ocp_nn.learning.state_space import segments
 from ocp_nn.learning.state_space.choice import (
     RACE,
     WEIGHT_DECAYS,
@@ -24,6 +27,7 @@ from ocp_nn.learning.state_space.revival import revived
 from ocp_nn.learning.state_space.segments import MOST_SAMPLES, folds, shortened
 from ocp_nn.network.records import Records
 
+WIENER = load_records("wiener", samples=250, seed=2)
 RNG = np.random.default_rng(0)
 
 
@@ -202,7 +206,7 @@ def test_without_measurements_it_is_the_mean():
 
 
 def test_the_order_and_the_decay_of_a_known_system_are_found():
-    data = load_records("wiener", samples=250, seed=2)
+    data = WIENER
     model = StateSpaceRegressor(
         [1, 2], (), output_layer_sizes=(4,), num_starts=1, warm_up=20, max_iter=60, random_state=0
     ).fit(data.train.inputs[0], data.train.outputs[0])
@@ -210,3 +214,33 @@ def test_the_order_and_the_decay_of_a_known_system_are_found():
     assert model.weight_decay_ in WEIGHT_DECAYS
     assert {c.num_states for c in model.candidates_} == {1, 2}
     assert model.score(data.test.inputs[0], data.test.outputs[0]) > 0.995
+
+
+def test_a_decay_that_is_given_is_kept_whatever_the_order():
+    model = StateSpaceRegressor(
+        [1, 2], (), output_layer_sizes=(2,), weight_decay=1.0, num_starts=1, warm_up=20, max_iter=60, random_state=0
+    ).fit(WIENER.train.inputs[0], WIENER.train.outputs[0])
+    assert (model.num_states_, model.weight_decay_) == (2, 1.0)
+    assert [c.weight_decay for c in model.candidates_] == [1.0, 1.0]
+
+
+def test_of_several_starts_the_least_objective_is_kept():
+    """Where nothing is judged; among the starts are both beginnings."""
+    options = {"weight_decay": 0.3, "warm_up": 20, "max_iter": 1, "tol": 1e-12}
+    v, y = WIENER.train.inputs[0][:100], WIENER.train.outputs[0][:100]
+
+    def objective(starts: int) -> float:
+        model = StateSpaceRegressor(2, (3,), num_starts=starts, random_state=4, **options)
+        with pytest.warns(ConvergenceWarning):
+            return model.fit(v, y).result_.objective
+
+    assert objective(3) <= objective(1) + 1e-9
+
+
+def test_long_records_are_trained_on_as_a_whole_after_a_choice_in_pieces(monkeypatch):
+    monkeypatch.setattr(segments, "MOST_SAMPLES", 150)
+    model = StateSpaceRegressor(
+        2, (), output_layer_sizes=(4,), weight_decay=0.01, num_starts=1, warm_up=20, max_iter=100, random_state=0
+    ).fit(WIENER.train.inputs[0], WIENER.train.outputs[0])
+    assert (model.states_[0].shape, model.initial_states_.shape) == ((250, 2), (1, 2))
+    assert model.score(WIENER.test.inputs[0], WIENER.test.outputs[0]) > 0.99

@@ -30,7 +30,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +68,9 @@ FIRST = (30.0, 3.0)
 # Weight decay down to which all starts race, and how many of each order and beginning go on.
 RACE, KEPT = 0.3, 1
 
-# A stronger one is where paths begin, and hardly more than the mean.
+# A stronger one is where paths begin, and no candidate: hardly more than the mean.
 STRONGEST = 10.0
+CANDIDATES = tuple(rho for rho in WEIGHT_DECAYS if rho <= STRONGEST)
 
 # Outer iterations: of a path's solves, of those that are judged, and of those without a segment.
 LOOSE_TOLERANCE, LOOSE_OUTER, JUDGED_OUTER, FOLD_OUTER = 1e-3, 30, 60, 10
@@ -136,12 +136,15 @@ class ChoiceSettings:
     warm_up : int
     options : Options
         Without seed, iterations and time.
+    judged : tuple of float
+        Weight decays of the candidates.
     deadline : float
         Of ``time.perf_counter``: from then on nothing new is begun, but for the first solve of a path.
     """
 
     warm_up: int
     options: Options
+    judged: tuple[float, ...] = CANDIDATES
     deadline: float = np.inf
 
     def ends(self) -> bool:
@@ -195,7 +198,7 @@ def judged(
     for candidate in descend(start, records, weight_decays, settings, begin):
         if settings.ends() or _is_rising(errors):
             break
-        if candidate.weight_decay <= max(STRONGEST, weight_decays[-1]):
+        if candidate.weight_decay in settings.judged:
             known.append(_judged(candidate, records, parts, settings))
             errors.append(known[-1].error)
     return known or [begin[-1]]
@@ -224,15 +227,11 @@ def _is_clearly_worse(candidate: Candidate, best: Candidate) -> bool:
 def _solved(
     start: Start, records: Records, weight_decay: float, trajectory: Trajectory | None, options: Options
 ) -> Candidate:
-    problem = IdentificationProblem(start.model, _experiments(records), weight_decay)
+    problem = IdentificationProblem(start.model, records.pairs, weight_decay)
     result = solve(problem, trajectory, options=options)
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     return Candidate(start=start, weight_decay=weight_decay, objective=result.objective, trajectory=result.trajectory)
-
-
-def _experiments(records: Records) -> list[tuple[Any, Any]]:
-    return list(zip(records.inputs, records.outputs, strict=True))
 
 
 def _judged(candidate: Candidate, records: Records, parts: Sequence[Fold], settings: ChoiceSettings) -> Candidate:

@@ -32,6 +32,7 @@ from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
 from ..sequence_metrics import fit_percent, sequence_r2
 from .choice import (
+    CANDIDATES,
     FIRST,
     FOLDS,
     LOOSE_OUTER,
@@ -259,11 +260,11 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         check_is_fitted(self)
         if sample_weight is not None:
             raise ValueError(
-                "samples of a record have no weights: leave sample_weight out, and outputs that are bad NaN"
+                "samples of a record have no weights: leave sample_weight out, and make outputs that must not count NaN"
             )
         records = records_of(v, y, num_inputs=self.n_features_in_, num_outputs=self.model_.system.num_outputs)
         measured, simulated = [], []
-        for inputs, outputs in zip(records.inputs, records.outputs, strict=True):
+        for inputs, outputs in records.pairs:
             if len(outputs) > self.warm_up:
                 simulated.append(self.model_.run(inputs, outputs[: self.warm_up])[0][self.warm_up :])
                 measured.append(outputs[self.warm_up :])
@@ -295,18 +296,20 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         decays = self._decays()
         systems = [self._system(n, self.hidden_layer_sizes, self.output_layer_sizes) for n in self._orders()]
         starts = [Start(system, seed + i, FIRST[i % len(FIRST)]) for i in range(self.num_starts) for system in systems]
-        settings = ChoiceSettings(self.warm_up, self._options(LOOSE_TOLERANCE, LOOSE_OUTER), self._deadline)
+        to_judge = CANDIDATES if isinstance(self.weight_decay, str) else (float(self.weight_decay),)
+        options = self._options(LOOSE_TOLERANCE, LOOSE_OUTER)
+        settings = ChoiceSettings(self.warm_up, options, to_judge, self._deadline)
         records = shortened(scaled, FOLDS)
-        nothing_to_judge = len(systems) == 1 and not isinstance(self.weight_decay, str)
-        race = [rho for rho in decays if rho >= RACE or nothing_to_judge]
+        is_judged = len(systems) > 1 or len(to_judge) > 1
+        race = [rho for rho in decays if rho >= RACE or not is_judged]
         parallel = Parallel(n_jobs=self.n_jobs)
-        paths = finalists(parallel(delayed(descend)(start, records, race, settings) for start in starts))
-        if nothing_to_judge:
-            chosen = paths[0][-1]
-        else:
-            judgements = parallel(delayed(judged)(of, records, decays, settings) for of in paths)
+        paths = parallel(delayed(descend)(start, records, race, settings) for start in starts)
+        if is_judged:
+            judgements = parallel(delayed(judged)(of, records, decays, settings) for of in finalists(paths))
             self.candidates_ = tuple(candidate for of in judgements for candidate in of)
             chosen = best_of(self.candidates_)
+        else:
+            chosen = min((of[-1] for of in paths), key=lambda c: (c.weight_decay, c.objective))
         return chosen if records is scaled else replace(chosen, trajectory=self._extended(chosen, records, scaled))
 
     def _decays(self) -> tuple[float, ...]:
@@ -321,13 +324,13 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         model, theta = chosen.start.model, chosen.trajectory.controls[0]
         known = known_states(model, chosen.trajectory, looked_at)
         runs = []
-        for v, y in zip(records.inputs, records.outputs, strict=True):
+        for v, y in records.pairs:
             window = min(len(y), self.warm_up)
             x0 = known.estimate(model, theta, v[:window], y[:window])
             runs.append(model.simulate(theta, v, x0)[1][:-1])
         length = max(records.lengths)
         states = np.stack([np.pad(x, ((0, length - len(x)), (0, 0)), mode="edge") for x in runs], axis=1)
-        return Trajectory((theta,), tuple(states))
+        return Trajectory((theta,), tuple(np.where(np.isfinite(states), states, known.mean)))
 
     def _options(self, tolerance: float, max_outer: int) -> Options:
         left = max(self._deadline - time.perf_counter(), 1e-9)
@@ -336,12 +339,12 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
     # --- training on all records
 
     def _trained(self, scaled: Records, chosen: Candidate) -> Result:
-        problem = IdentificationProblem(chosen.start.model, _experiments(scaled), chosen.weight_decay)
+        problem = IdentificationProblem(chosen.start.model, scaled.pairs, chosen.weight_decay)
         result = solve(problem, chosen.trajectory, options=self._options(self.tol, self.max_iter))
         return replace(result, state=None)
 
     def _linear(self, scaled: Records, seed: int) -> IdentifiedModel:
-        problem = IdentificationProblem(self._system(self.num_states_, (), ()), _experiments(scaled), _LINEAR_DECAY)
+        problem = IdentificationProblem(self._system(self.num_states_, (), ()), scaled.pairs, _LINEAR_DECAY)
         options = replace(self._options(LOOSE_TOLERANCE, LOOSE_OUTER), seed=seed, initialisation="linear")
         return self._identified(solve(problem, options=options))
 
@@ -369,7 +372,3 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
             measured.append(y[rows])
             simulated.append(self.model_.simulate(v, x0)[0][rows])
         return fit_percent(np.concatenate(measured), np.concatenate(simulated))
-
-
-def _experiments(records: Records) -> list[tuple[Any, Any]]:
-    return list(zip(records.inputs, records.outputs, strict=True))

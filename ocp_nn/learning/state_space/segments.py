@@ -55,14 +55,14 @@ def shortened(records: Records, number: int) -> Records:
         return records
     share = max(MOST_SAMPLES // (number * len(records)), LEAST_SAMPLES)
     pieces = [
-        _rows(pair, first, min(end, first + share)) for pair in _pairs(records) for first, end in _cuts(pair, number)
+        _rows(pair, first, min(end, first + share)) for pair in records.pairs for first, end in _cuts(pair, number)
     ]
     return _records(list(filter(_is_usable, pieces)))
 
 
 def folds(records: Records, number: int) -> list[Fold]:
     """The folds; without those whose pieces are shorter than eight samples or hold no measurement, or none at all."""
-    return [fold for k in range(number) if (fold := _fold(_pairs(records), number, k)) is not None]
+    return [fold for k in range(number) if (fold := _fold(records.pairs, number, k)) is not None]
 
 
 def _fold(pairs: list[Pair], number: int, k: int) -> Fold | None:
@@ -84,10 +84,6 @@ def _cuts(pair: Pair, number: int) -> list[tuple[int, int]]:
     """First row and end of every piece."""
     ends = np.linspace(0, len(pair[1]), number + 1).round().astype(int).tolist()
     return list(pairwise(ends))
-
-
-def _pairs(records: Records) -> list[Pair]:
-    return list(zip(records.inputs, records.outputs, strict=True))
 
 
 def _records(pairs: list[Pair]) -> Records:
@@ -114,7 +110,7 @@ def held_out_errors(
 ) -> Array:
     """All errors after the warm-up, in which the initial state is estimated, of the outputs that were measured."""
     errors = [np.empty(0)]
-    for v, y in _pairs(records):
+    for v, y in records.pairs:
         window = max(1, min(warm_up, int(_WARM_UP_SHARE * len(y))))
         x0 = known.estimate(model, theta, v[:window], y[:window])
         simulated = model.simulate(theta, v, x0)[0]
