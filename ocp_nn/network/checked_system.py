@@ -84,6 +84,10 @@ class CheckedSystem:
         """df/dx (N, n, n), df/dtheta (N, n, P), dg/dx (N, m, n), dg/dtheta (N, m, P) at rows, not checked."""
         return self._system.jacobians(x, v, theta)
 
+    def curvatures(self, theta: Array, x: Array, v: Array, costates: Array, slopes: Array) -> Array:
+        """Hessians of <costate, f> + <slope, g> in (x, theta), (N, n + P, n + P), at rows, not checked."""
+        return self._system.curvatures(x, v, theta, costates, slopes)
+
     def roll(self, theta: Array, v: Array, x0: Array, slacks: Array) -> Array:
         """x_0..x_T, (T + 1, n), with x_{t+1} = f(x_t, v_t; theta) - e_t and slacks e (T, n); nothing is checked."""
         return self._system.roll(theta, v, x0, slacks)

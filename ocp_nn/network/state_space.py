@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..base import checks, display
 from . import state_space_checks
 from .checked_system import CheckedSystem
+from .network_system import NetworkSystem
 from .own_dynamics import normal_form, runge_kutta
 from .scaling import Scaler
 from .state_space_networks import Architecture
@@ -95,7 +96,7 @@ class StateSpaceModel(CheckedSystem):
         if dynamics is None and output is None:
             state_space_checks.check_of_networks(options, guess)
             self.architecture = Architecture(**options)
-            super().__init__(System(*self.architecture.functions()))
+            super().__init__(NetworkSystem(self.architecture))
             return
         state_space_checks.check_of_functions(options, dynamics, output)
         super().__init__(System(*normal_form(dynamics, output)))

@@ -49,6 +49,14 @@ class System:
         return BatchEvaluator(ca.Function("jacobians", [x, v, theta], jacobians), shared=[2])
 
     @cached_property
+    def _curvatures(self) -> BatchEvaluator:
+        x, v, theta = self.symbols()
+        costate, slope = type(x).sym("costate", self.num_states), type(x).sym("slope", self.num_outputs)
+        value = ca.dot(costate, self.dynamics(x, v, theta)) + ca.dot(slope, self.output(x, v, theta))
+        hessian = ca.densify(ca.hessian(value, ca.vertcat(x, theta))[0])
+        return BatchEvaluator(ca.Function("curvatures", [x, v, theta, costate, slope], [hessian]), shared=[2])
+
+    @cached_property
     def _scan(self) -> Scan:
         x, v, theta = self.symbols()
         both = [self.dynamics(x, v, theta), self.output(x, v, theta)]
@@ -78,6 +86,11 @@ class System:
         # CasADi's columns come first
         a, b, c, d = (j.reshape(len(x), -1, r).transpose(0, 2, 1) for j, r in zip(flat, rows, strict=True))
         return a, b, c, d
+
+    def curvatures(self, x: Array, v: Array, theta: Array, costates: Array, slopes: Array) -> Array:
+        """Hessians of <costate, f> + <slope, g> in (x, theta), (N, n + P, n + P), at the rows of all but theta."""
+        width = self.num_states + self.num_parameters
+        return self._curvatures(len(x), x, v, theta, costates, slopes)[0].reshape(-1, width, width)
 
     def simulate(self, theta: Array, v: Array, x0: Array) -> tuple[Array, Array]:
         """y (T, m) and x (T + 1, n) from x0 on; from the step on that overflowed, everything is infinite."""

@@ -1,7 +1,8 @@
 """The ways to fit a state-space model over a long horizon, all from the same start.
 
 The start is that of our solver, ``start(model, records, "auto", seed)``: parameters and states.  Multiple shooting
-takes both; single shooting takes the parameters and x_0.  Problems that say ``/slow`` start from a random system with
+takes both; single shooting takes the parameters and x_0.  Our solver finds that start by itself, and by default goes
+on to another where it led nowhere, with either shooting.  Problems that say ``/slow`` start from a random system with
 memory instead: A is diagonal with entries in [0.97, 1], beside a tenth of a random network, and the states are its
 simulation from zero.  No record takes part in it.
 
@@ -76,7 +77,7 @@ def ours(shooting: str) -> Method:
 
         options = ocp_nn.Options(seed=seed, shooting=shooting, time_limit=_WALL * watch.budget)
         theta, states = starting_point(problem, seed)
-        initial = ocp_nn.Trajectory((theta,), tuple(states))
+        initial = ocp_nn.Trajectory((theta,), tuple(states)) if problem.slow else None
         result = ocp_nn.solve(problem.identification, initial, options=options, callback=callback)
         status = "ended by the clock" if watch.is_over else result.status.value
         return result.trajectory.controls[0], np.stack(result.trajectory.states), status

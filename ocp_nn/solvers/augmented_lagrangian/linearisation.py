@@ -27,13 +27,13 @@ from .damping import Damping
 from .lagrangian import AugmentedLagrangian, Point
 from .newton import refine_step
 
-__all__ = ["Linearisation", "Method", "Proposal"]
+__all__ = ["LARGEST_BEND", "Linearisation", "Method", "Proposal"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
 # Size of a correction over that of its step up to which the two are added (Transtrum and Sethna 2012, in our terms).
-_LARGEST_BEND = 0.375
+LARGEST_BEND = 0.375
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Linearisation:
                 return self._refined(damped, step, damping)
             predicted = self.point.value - self.lagrangian.predicted_value(self.point, step)
             if self.method.acceleration:
-                step = damped.corrected(step, _LARGEST_BEND)
+                step = damped.corrected(step, LARGEST_BEND)
             return Proposal(step, predicted, damped)
         except np.linalg.LinAlgError:
             return None

@@ -11,8 +11,10 @@ their unit; kappa vanishes before the multipliers are switched on (:mod:`.harden
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,7 +164,9 @@ class Lagrangian:
 
     def estimate(self, point: Point) -> Array:
         """First-order multiplier estimate lambda + beta d at the nodes."""
-        return np.where(self.nodes[:, None, None], self.multipliers + self.penalty * point.defects, self.multipliers)
+        estimate = self.multipliers.copy()
+        estimate[self.nodes] += self.penalty * point.defects[self.nodes]
+        return estimate
 
     def jacobians(self, point: Point) -> Jacobians:
         """Of f and g at all states."""
@@ -184,10 +188,11 @@ class Lagrangian:
             rows[1].append(np.zeros((steps, records, n, columns)))
             rows[2].append(root * (point.states - self.anchor))
         c, d, r = (np.concatenate(parts, axis=2) for parts in rows)
+        bends = self._bends(point, r.shape[2]) if columns else ({}, {})
         gaps = point.defects if self.is_reduced else point.defects + self.multipliers / self.betas[:, None, None]
         return Subproblem(
-            dynamics=StackedStages(jacobians.A[:-1], jacobians.B[:-1, ..., :columns]),
-            terms=StackedTerms(StackedStages(c, d), r, stages=np.arange(len(r))),
+            dynamics=StackedStages(jacobians.A[:-1], jacobians.B[:-1, ..., :columns], **bends[0]),
+            terms=StackedTerms(StackedStages(c, d, **bends[1]), r, stages=np.arange(len(r))),
             controls=(point.theta[:columns],),
             blocks=(0,) * len(gaps),
             gaps=gaps,
@@ -196,6 +201,18 @@ class Lagrangian:
             damping=damping,
             initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
             initial_weight=problem.initial_weight,
+        )
+
+    def _bends(self, point: Point, rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Where f and the rows of the residual are linearised, and how they bend there."""
+        problem, roots, f = self.problem, self._roots.reshape(-1, self._roots.shape[2]), self.nodes.size
+        before, all_v = point.states[:-1], problem.v.reshape(point.states.shape[0] * point.states.shape[1], -1)
+        flat = all_v[: before.shape[0] * before.shape[1]]
+        dynamics = _Bending(lambda x, theta: problem.model.values(theta, x, flat)[0])
+        outputs = _Bending(lambda x, theta: roots * problem.model.values(theta, x, all_v)[1], rows)
+        return (
+            {"layers": (dynamics,) * f, "x": before, "u": point.theta},
+            {"layers": (outputs,) * len(point.states), "x": point.states, "u": point.theta},
         )
 
     def predicted_value(self, point: Point, step: Step) -> float:
@@ -216,20 +233,23 @@ class Lagrangian:
 
     def stationarity(self, point: Point, jacobians: Jacobians) -> float:
         """2-norm of the gradient of L_beta, less its anchor, in theta, the nodes and a free x_0."""
-        gradient = self._roots * point.residual
+        return float(np.sqrt(sum(float(np.vdot(part, part)) for part in self.gradient(point, jacobians))))
+
+    def gradient(self, point: Point, jacobians: Jacobians) -> tuple[Array, Array, Array]:
+        """The gradient of L_beta, less its anchor: (P,), (nodes, N, n) and (N, n), zero where x_0 is known."""
+        residual = self._roots * point.residual
         costates = self.costates(point, jacobians)
         in_theta = jacobians.B[:-1].reshape(-1, len(point.theta)).T @ costates[1:].ravel()
         in_theta += (
-            jacobians.D.reshape(-1, len(point.theta)).T @ gradient.ravel() + self.problem.weight_decay * point.theta
+            jacobians.D.reshape(-1, len(point.theta)).T @ residual.ravel() + self.problem.weight_decay * point.theta
         )
-        pulled = np.einsum("tnmi,tnm->tni", jacobians.C, gradient)
+        pulled = np.einsum("tnmi,tnm->tni", jacobians.C, residual)
         pulled[:-1] += np.einsum("tnji,tnj->tni", jacobians.A[:-1], costates[1:])
         in_states = (pulled[1:] - costates[1:])[self.nodes]
-        total = float(np.vdot(in_theta, in_theta)) + float(np.vdot(in_states, in_states))
+        in_start = np.zeros_like(point.states[0])
         if self.problem.has_free_start:
             in_start = self.problem.initial_gradient(point.states[0], pulled[0])
-            total += float(np.vdot(in_start, in_start))
-        return float(np.sqrt(total))
+        return in_theta, in_states, in_start
 
     def costates(self, point: Point, jacobians: Jacobians, given: Array | None = None) -> Array:
         """lambda_0..lambda_{T-1}, (T, N, n): estimates, or given ones, at the nodes, back-propagated between them."""
@@ -237,6 +257,28 @@ class Lagrangian:
         costates[1:][self.nodes] = (self.estimate(point) if given is None else given)[self.nodes]
         adjoint_sweep(jacobians.A, self.nodes, costates)
         return costates
+
+
+# Of central differences for second derivatives: the part of a step that is gone to either side.
+_PART = 1e-2
+
+
+@dataclass(frozen=True)
+class _Bending:
+    """How a function (x, theta) of all points at once bends, by differences; outputs up to ``width`` are linear."""
+
+    function: Callable[[Array, Array], Array]
+    width: int = 0
+
+    def rows(self, samples: slice) -> _Bending:
+        """For checks of single stages, which ask for no second derivative."""
+        return self
+
+    def second_derivative(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """The second derivative along (dx, du)."""
+        ahead, here, behind = (self.function(x + part * dx, u + part * du) for part in (_PART, 0.0, -_PART))
+        bent = (ahead - 2.0 * here + behind) / _PART**2
+        return np.pad(bent, ((0, 0), (0, max(0, self.width - bent.shape[1]))))
 
 
 def _etas(step: Step) -> Array:

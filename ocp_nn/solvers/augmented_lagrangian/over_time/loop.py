@@ -11,8 +11,10 @@ It is the loop of :mod:`..outer_loop` with other policies.  There a rollout is a
 things; over a long horizon the rollout of an unstable or chaotic model says nothing, and what counts is the trajectory
 of multiple shooting with its defects.  Hence no safeguard, a soft beginning, and
 
+* **Other starts.**  Where one explains little, or its defects stay open, the next is tried (:mod:`.restarts`).
 * **Finish.**  Where the simulation agrees with the trajectory the system is tame: the states are eliminated, and the
-  same steps go on in theta and x_0 alone.  Where it never does, the augmented Lagrangian goes on to the end.
+  same steps go on in theta and x_0 alone, with Newton steps where they become slow (:mod:`.newton`).  Where it never
+  does, the augmented Lagrangian goes on to the end.
 
 Single shooting is the same code without nodes: Levenberg-Marquardt on the simulation error.
 """
@@ -35,8 +37,10 @@ from ..damping import Damping
 from ..options import Options
 from .hardening import FIRST_PENALTY, Hardening, Subproblem
 from .lagrangian import Lagrangian, Point
-from .starts import starting_states
-from .state import HorizonState, Rollout
+from .newton import is_due, is_fruitful, newton_step
+from .restarts import is_stationary, later_starts, stopped, wants_restart
+from .starts import another_start, starting_states
+from .state import Attempt, HorizonState, Rollout, Watch
 from .steps import Linearised, advance
 
 __all__ = ["begin", "returned", "step", "terminate"]
@@ -53,15 +57,6 @@ _TAME = 0.5
 # Simulation and trajectory agree, relatively.
 _AGREE = 0.01
 
-# The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
-_FOLLOWS = 0.1
-
-# A feasible trajectory has settled after so many outer iterations in which neither its objective nor the gradient fell.
-_SETTLED = 50
-
-# Subproblems in a row without a decrease, each with a damping begun anew, after which a solve has stalled.
-_STUCK, _STUCK_SINGLE = 24, 2
-
 # Defects this far below the tolerance are closed: beta stays.
 _CLOSED = 0.1
 
@@ -74,7 +69,13 @@ def begin(
     options = options or Options()
     if isinstance(initial, HorizonState):
         return initial
-    theta, states, multipliers = starting_states(problem, initial, options)
+    begun = _begun(problem, starting_states(problem, initial, options), options)
+    return replace(begun, later_starts=later_starts(problem, initial, options))
+
+
+def _begun(problem: IdentificationProblem, start: tuple[Array, Array, Array], options: Options) -> HorizonState:
+    """The state at parameters, states and multipliers."""
+    theta, states, multipliers = start
     chosen = options.nodes(problem.num_stages)
     nodes = np.isin(np.arange(1, problem.num_stages), sorted(chosen))
     unit = problem.scale / max(float(np.mean(states.var(axis=(0, 1)))), np.finfo(float).tiny)
@@ -111,10 +112,13 @@ def step(
 ) -> HorizonState:
     """One outer iteration; ``deadline`` and ``observe`` as in :mod:`..outer_loop`."""
     options = options or Options()
+    if wants_restart(problem, state, options):
+        return _begun_again(problem, state, options)
     lagrangian = state.lagrangian(problem)
     local, damping, solves, taken = _minimised(lagrangian, state, options, deadline, observe)
+    local, gained = _polished(local, state, options)
     point, hardening = local.point, state.hardening
-    rollout = _simulated(problem, point)
+    rollout = _simulated(problem, point, reduced=lagrangian.is_reduced)
     after = replace(
         state,
         point=point,
@@ -130,12 +134,13 @@ def step(
         best=state.best.better(rollout),
         rollout_objective=rollout.objective,
         stationarity=local.stationarity,
-        stalled=taken.steps > 0 and not taken.gained,
+        stalled=taken.steps > 0 and not (taken.gained or gained),
+        polish=state.polish.after(gained),
         outer=state.outer + 1,
-        counts=state.added(gauss_newton=taken.steps, least_squares=solves),
+        counts=state.added(gauss_newton=taken.steps, least_squares=solves, newton=gained is not None),
     )
     feasible = point.max_defect <= options.tolerance
-    watch = state.watch.after(point.objective, after.stationarity, after.outer, feasible=feasible)
+    watch = state.watch.after(point.objective, after.stationarity, after.steps, feasible=feasible)
     after = replace(after, watch=watch)
     return _finished(problem, after) if _agrees(after) else after
 
@@ -144,21 +149,15 @@ def step(
 def terminate(problem: IdentificationProblem, state: HorizonState, options: Options | None = None) -> Status | None:
     """Why to stop, or None to go on; converged is what the certificate confirms."""
     options = options or Options()
-    feasible = state.point.max_defect <= options.tolerance
-    if feasible and state.is_stationary(options.tolerance):
-        trajectory = _trajectory(problem, state)
-        if certify(problem, trajectory, tolerance=options.tolerance).passed():
-            return Status.CONVERGED
     if state.outer >= options.max_outer:
         return Status.OUTER_LIMIT
-    if state.counts["gauss_newton"] >= options.max_steps:
+    if state.steps >= options.max_steps:
         return Status.INNER_LIMIT
-    if state.stalled and state.hardening.stuck >= (_STUCK if state.nodes.any() else _STUCK_SINGLE):
-        return Status.STALLED
-    if feasible and state.outer - state.watch.outer >= _SETTLED:
-        return Status.SETTLED
-    capped = state.nodes.any() and state.hardening.penalty >= options.max_penalty
-    return Status.PENALTY_LIMIT if capped and not feasible and state.stalled else None
+    if wants_restart(problem, state, options):
+        return None
+    status = _status(problem, state, options)
+    better = state.better_earlier
+    return status if status is None or better is None else better.status
 
 
 @overflow_is_a_value
@@ -166,15 +165,46 @@ def returned(problem: IdentificationProblem, state: HorizonState, status: Status
     """The trajectory that a status stands for, and the norm of the gradient there.
 
     Converged, the point; else the best simulation where it follows the trajectory of multiple shooting, and that
-    trajectory, with its open defects, where none does.
+    trajectory, with its open defects, where none does; that of an earlier start if it has ended better.
     """
-    worse = not state.best.objective <= (1.0 + _FOLLOWS) * state.point.objective
-    if status in (Status.CONVERGED, Status.NON_FINITE) or worse:
+    better = state.better_earlier
+    return _end(problem, state, status) if better is None else (better.trajectory, better.stationarity)
+
+
+def _status(problem: IdentificationProblem, state: HorizonState, options: Options) -> Status | None:
+    """How the present start has ended, if it has."""
+    if is_stationary(state, options):
+        trajectory = _trajectory(problem, state)
+        if certify(problem, trajectory, tolerance=options.tolerance).passed():
+            return Status.CONVERGED
+    return stopped(state, options)
+
+
+def _end(problem: IdentificationProblem, state: HorizonState, status: Status) -> tuple[Trajectory, float]:
+    if status in (Status.CONVERGED, Status.NON_FINITE) or not state.simulation_follows:
         return _trajectory(problem, state), state.stationarity
     single = Lagrangian(problem, np.zeros_like(state.multipliers), np.inf, np.zeros_like(state.nodes))
     states = np.repeat(state.best.initial[None], problem.num_stages, axis=0)
     local = Linearised.at(single, single.at(state.best.theta, states))
     return _of_point(local), local.stationarity
+
+
+def _begun_again(problem: IdentificationProblem, state: HorizonState, options: Options) -> HorizonState:
+    """From the next start; the end of this one is kept if it is the best so far."""
+    status = _status(problem, state, options) or Status.STALLED
+    earlier = state.better_earlier or Attempt(
+        status, *_end(problem, state, status), *state.ends_at, tolerance=options.tolerance
+    )
+    kind, *later = state.later_starts
+    begun = _begun(problem, another_start(problem, kind, options.seed + len(later) + 1), options)
+    return replace(
+        begun,
+        later_starts=tuple(later),
+        earlier=earlier,
+        watch=Watch(steps=state.steps),
+        outer=state.outer + 1,
+        counts=state.added(restarts=1),
+    )
 
 
 def _minimised(
@@ -187,17 +217,26 @@ def _minimised(
     """The subproblem, approximately: the point, the damping to continue with, least squares solved, and how it went."""
     local, damping = Linearised.at(lagrangian, lagrangian.again(state.point)), state.damping
     steps, solves, gained = 0, 0, False
+    bends = options.acceleration and state.point.max_defect <= options.tolerance
     while steps < options.max_inner and time.perf_counter() <= deadline:
-        taken = advance(local, damping, options.form)
+        taken = advance(local, damping, options.form, acceleration=bends)
         steps, solves, damping = steps + 1, solves + taken.solves, taken.damping
         if taken.gain > 0:
             local, gained = Linearised.at(lagrangian, taken.point), True
             if observe is not None:
                 observe((taken.point.theta,))
-        if taken.gain < _GAIN:
+        if taken.gain < (0.0 if lagrangian.is_reduced else _GAIN) or taken.gain == 0:
             break
     went = Subproblem(steps, options.max_inner, gained, harder=damping.value > state.damping.value)
     return local, damping, solves, went
+
+
+def _polished(local: Linearised, state: HorizonState, options: Options) -> tuple[Linearised, bool | None]:
+    """A Newton step more where the subproblem was slow, and whether it was worth it; None if it was not due."""
+    if not is_due(state.polish, state.point, local, options):
+        return local, None
+    stepped = newton_step(local)
+    return (local, False) if stepped is None else (stepped, is_fruitful(local, stepped))
 
 
 def _are_closed(point: Point, before: Point, options: Options) -> bool:
@@ -219,8 +258,10 @@ def _first_damping(lagrangian: Lagrangian, point: Point, options: Options) -> Da
     return Damping(value if 0 < value < np.inf else options.damping)
 
 
-def _simulated(problem: IdentificationProblem, point: Point) -> Rollout:
+def _simulated(problem: IdentificationProblem, point: Point, *, reduced: bool = False) -> Rollout:
     """The simulation with the parameters of a point from its x_0."""
+    if reduced:
+        return Rollout(point.theta, point.states[0], point.objective if np.isfinite(point.objective) else np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         states = problem.simulated(point.theta, point.states[0])
         outputs = tuple(problem.values(point.theta, states)[1])

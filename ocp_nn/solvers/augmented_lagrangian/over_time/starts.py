@@ -11,7 +11,7 @@ from ....problem.starts.start import start
 from ....problem.trajectory import Trajectory
 from ..options import Options
 
-__all__ = ["starting_states"]
+__all__ = ["another_start", "starting_states"]
 
 Array = NDArray[np.float64]
 
@@ -28,8 +28,8 @@ def starting_states(problem: IdentificationProblem, initial: object, options: Op
         For an initial point that does not have the problem's shapes, or an initialisation for other problems.
     """
     if initial is None:
-        theta, states = _guessed(problem, options)
-        return theta, states, np.zeros_like(states[1:])
+        checks.check("initialisation", options.initialisation, checks.one_of(tuple(_KINDS)))
+        return another_start(problem, _KINDS[options.initialisation], options.seed)
     trajectory = problem.start(initial)  # type: ignore[arg-type]
     states = np.stack(trajectory.states)
     given = trajectory.multipliers if isinstance(initial, Trajectory) else None
@@ -37,9 +37,9 @@ def starting_states(problem: IdentificationProblem, initial: object, options: Op
     return trajectory.controls[0], states, multipliers
 
 
-def _guessed(problem: IdentificationProblem, options: Options) -> tuple[Array, Array]:
-    checks.check("initialisation", options.initialisation, checks.one_of(tuple(_KINDS)))
-    theta, states = start(problem.model, problem.records, _KINDS[options.initialisation], options.seed)
+def another_start(problem: IdentificationProblem, kind: str, seed: int) -> tuple[Array, Array, Array]:
+    """The start of a kind (:mod:`ocp_nn.problem.starts.start`), as above."""
+    theta, states = start(problem.model, problem.records, kind, seed)
     if not problem.has_free_start:
         states[0] = problem.x
-    return theta, states
+    return theta, states, np.zeros_like(states[1:])

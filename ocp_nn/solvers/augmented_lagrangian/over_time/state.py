@@ -9,14 +9,20 @@ from numpy.typing import NDArray
 
 from ....base.display import brief
 from ....problem.identification import IdentificationProblem
+from ....problem.record import Status
+from ....problem.trajectory import Trajectory
 from ..damping import Damping
 from ..state import COUNTS
 from .hardening import Hardening
 from .lagrangian import Lagrangian, Point
+from .newton import Polish
 
-__all__ = ["HorizonState", "Rollout", "Watch"]
+__all__ = ["Attempt", "HorizonState", "Rollout", "Watch"]
 
 Array = NDArray[np.float64]
+
+# The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
+_FOLLOWS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,30 @@ class Rollout:
         return other if other.objective < self.objective else self
 
 
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """How an earlier start ended.
+
+    Attributes
+    ----------
+    status : Status
+    trajectory : Trajectory
+    stationarity, max_defect, objective : float
+        There.
+    tolerance : float
+        Of defects that count as closed.
+    """
+
+    status: Status
+    trajectory: Trajectory
+    stationarity: float
+    max_defect: float
+    objective: float
+    tolerance: float
+
+    __repr__ = brief
+
+
 @dataclass(frozen=True)
 class Watch:
     """Since when a solve has been at rest.
@@ -42,18 +72,18 @@ class Watch:
     ----------
     objective, stationarity : float
         What was clearly lower than before.
-    outer : int
-        The outer iteration then.
+    steps : int
+        Gauss-Newton steps until then.
     """
 
     objective: float = np.inf
     stationarity: float = np.inf
-    outer: int = 0
+    steps: int = 0
 
-    def after(self, objective: float, stationarity: float, outer: int, *, feasible: bool) -> Watch:
+    def after(self, objective: float, stationarity: float, steps: int, *, feasible: bool) -> Watch:
         """After an outer iteration: the watch begins anew where the point is not feasible, or clearly better."""
         better = objective < (1.0 - _CLEARLY) * self.objective or stationarity < 0.5 * self.stationarity
-        return Watch(objective, stationarity, outer) if better or not feasible else self
+        return Watch(objective, stationarity, steps) if better or not feasible else self
 
 
 # Part of the objective that is clearly lower.
@@ -84,6 +114,12 @@ class HorizonState:
     stalled : bool
         No step decreases L_beta in floating point.
     watch : Watch
+    polish : Polish
+        When Newton steps are due.
+    later_starts : tuple of str
+        Kinds of start that are left to be tried.
+    earlier : Attempt or None
+        The best end of the starts before this one.
     outer : int
     counts : dict
     """
@@ -100,10 +136,18 @@ class HorizonState:
     stationarity: float = np.inf
     stalled: bool = False
     watch: Watch = field(default_factory=lambda: Watch())
+    polish: Polish = field(default_factory=Polish)
+    later_starts: tuple[str, ...] = ()
+    earlier: Attempt | None = None
     outer: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
     __repr__ = brief
+
+    @property
+    def steps(self) -> int:
+        """Gauss-Newton steps so far."""
+        return self.counts["gauss_newton"]
 
     @property
     def phase(self) -> str:
@@ -124,6 +168,28 @@ class HorizonState:
     def is_stationary(self, tolerance: float) -> bool:
         """Whether the gradient is within the tolerance, relative to max(1, J)."""
         return self.stationarity <= tolerance * max(1.0, self.point.objective)
+
+    @property
+    def simulation_follows(self) -> bool:
+        """Whether the best simulation does about as well as the trajectory of multiple shooting."""
+        return self.best.objective <= (1.0 + _FOLLOWS) * self.point.objective
+
+    @property
+    def ends_at(self) -> tuple[float, float]:
+        """Largest defect and objective of the result that the present start would give."""
+        if self.simulation_follows:
+            return 0.0, self.best.objective
+        return self.point.max_defect, self.point.objective
+
+    @property
+    def better_earlier(self) -> Attempt | None:
+        """The end of an earlier start, where it is better: closed defects first, then the lower objective."""
+        earlier, (defect, objective) = self.earlier, self.ends_at
+        if earlier is None:
+            return None
+        is_open = not defect <= earlier.tolerance
+        is_better = (earlier.max_defect > earlier.tolerance, earlier.objective) <= (is_open, objective)
+        return earlier if is_better else None
 
     def added(self, **more: int) -> dict[str, int]:
         """The counts with more work added."""

@@ -10,6 +10,12 @@ Up to three points are tried, and the one with the lowest L_beta is taken:
   passes, without sensitivities to parameters and therefore cheap.  It closes the defects that the step's curvature has
   opened, which on chaotic systems neither of the others does.
 
+With ``acceleration``, where none of them gains most of what the model promises, the same three points of the step
+*along the curve* are tried (:meth:`ocp_nn.forward_dp.Damped.corrected`): narrow valleys over long horizons bend, and
+straight steps have to be short there (half to a fifth of the steps on the systems of scripts/long_horizon_suite.py).
+It is for closed defects: with open ones the curve also leads to models that need them (a Duffing oscillator of 3000
+steps that ends as chaotic).
+
 Damping holds the parameters back, not the states.  Where it alone gives no decrease, the whole step is shortened.
 (Damping the states as well was measured, and is much worse on chaotic records.)
 """
@@ -24,6 +30,7 @@ from numpy.typing import NDArray
 from ....forward_dp import Prepared, Step, prepare
 from ..damping import Damping
 from ..lagrangian import ROUNDING
+from ..linearisation import LARGEST_BEND
 from .lagrangian import Jacobians, Lagrangian, Point
 
 __all__ = ["Linearised", "Stepped", "advance"]
@@ -79,8 +86,8 @@ class Stepped:
     solves: int
 
 
-def advance(local: Linearised, damping: Damping, form: str = "auto") -> Stepped:
-    """One step from a linearisation."""
+def advance(local: Linearised, damping: Damping, form: str = "auto", *, acceleration: bool = True) -> Stepped:
+    """One step from a linearisation, with or without trial points of second order."""
     prepared, first = local.prepared(damping.value, form), damping
     for solves in range(1, _DAMPINGS + 1):
         step = _solved(prepared, damping.value)
@@ -89,6 +96,9 @@ def advance(local: Linearised, damping: Damping, form: str = "auto") -> Stepped:
             if predicted <= 0:
                 return Stepped(local.point, damping, 0.0, solves)
             trial = _best_trial(local, step, predicted)
+            if acceleration and not _is_good(local.point, trial, predicted):
+                curved = _best_trial(local, _curved(prepared, damping.value, step), predicted)
+                trial = min(trial, curved, key=lambda point: point.value)
             if predicted <= _HIDDEN * abs(local.point.value):
                 return _polished(local, trial, damping, solves)
             ratio = (local.point.value - trial.value) / predicted
@@ -104,6 +114,14 @@ def _solved(prepared: Prepared, damping: float) -> Step | None:
         return prepared.damped(damping).step(refinements=0)
     except np.linalg.LinAlgError:
         return None
+
+
+def _curved(prepared: Prepared, damping: float, step: Step) -> Step:
+    """The step with its second-order correction, where that is small and finite."""
+    try:
+        return prepared.damped(damping).corrected(step, LARGEST_BEND)
+    except np.linalg.LinAlgError:
+        return step
 
 
 def _taken(local: Linearised, trial: Point, damping: Damping, solves: int) -> Stepped:
