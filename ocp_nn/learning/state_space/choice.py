@@ -152,7 +152,9 @@ class ChoiceSettings:
 
     def of(self, start: Start, max_outer: int) -> Options:
         left = max(self.deadline - time.perf_counter(), 1e-9)
-        return replace(self.options, seed=start.seed, max_outer=max_outer, time_limit=left)
+        # under a strong decay no start explains much, and another one would be tried for nothing
+        restarts = self.options.max_restarts if start.first <= FIRST[-1] else 0
+        return replace(self.options, seed=start.seed, max_outer=max_outer, time_limit=left, max_restarts=restarts)
 
 
 def descend(
