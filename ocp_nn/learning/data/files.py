@@ -65,7 +65,7 @@ def read_delimited(
     table = picked(path, header, rows, inputs if is_label else [*inputs, *targets])
     units = tuple(header[j].unit for j in targets)
     dataset = Dataset(
-        name=path.stem,
+        name=Path(path.name.removesuffix(".gz")).stem,
         x=np.ascontiguousarray(table[:, : len(inputs)]),
         # of labels: any numbers, until the classes take their place
         y=np.arange(len(rows) * len(targets), dtype=float).reshape(len(rows), -1)
