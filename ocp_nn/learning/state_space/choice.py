@@ -135,7 +135,7 @@ class ChoiceSettings:
     ----------
     warm_up : int
     options : Options
-        Without seed, iterations and time.
+        Without what differs from solve to solve.
     judged : tuple of float
         Weight decays of the candidates.
     deadline : float
@@ -154,7 +154,9 @@ class ChoiceSettings:
         left = max(self.deadline - time.perf_counter(), 1e-9)
         # under a strong decay no start explains much, and another one would be tried for nothing
         restarts = self.options.max_restarts if start.first <= FIRST[-1] else 0
-        return replace(self.options, seed=start.seed, max_outer=max_outer, time_limit=left, max_restarts=restarts)
+        # plain Gauss-Newton steps take two thirds of the time, and nobody needs the last digits of a path
+        plain = replace(self.options, acceleration=False, second_order=False, max_restarts=restarts)
+        return replace(plain, seed=start.seed, max_outer=max_outer, time_limit=left)
 
 
 def descend(
