@@ -21,7 +21,7 @@ import pytest
 
 import ocp_nn
 from ocp_nn import Dense, LoadError, Network, Options, TrainingProblem, solve
-from ocp_nn.solvers.augmented_lagrangian import unpacking
+from ocp_nn.solvers.augmented_lagrangian import functions_in_files
 
 EARLIER = Path(__file__).parent / "data"
 RNG = np.random.default_rng(0)
@@ -318,7 +318,7 @@ def test_damaged_functions_end_in_an_error_within_bounds(change, message, tmp_pa
 def test_mutated_functions_are_refused_or_evaluate(tmp_path, monkeypatch):
     """One letter changed; reading or evaluating some of these ends a process without a word."""
     rng, text = np.random.default_rng(5), json.loads(str(saved("symbolic")["meta"]))["layers"][0]["function"]
-    monkeypatch.setattr(unpacking, "_TRIAL_SECONDS", 2)
+    monkeypatch.setattr(functions_in_files, "_TRIAL_SECONDS", 2)
     refusals = 0
     for position in rng.integers(len(text), size=14):
         changed = text[:position] + "abcdefghijklmnop"[rng.integers(16)] + text[position + 1 :]

@@ -192,11 +192,11 @@ def changed(content: bytes, **meta) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 4])
 def test_another_version_is_named(content, tmp_path, version):
     """An earlier one too: format 1 holds a Newton state where format 2 holds the finish."""
     other = changed(content, version=version, versions={"ocp_nn": "9.1"})
-    message = rf"written in format {version} by ocp_nn 9\.1.*reads format 2; install ocp_nn 9\.1"
+    message = rf"written in format {version} by ocp_nn 9\.1.*reads formats 2 and 3; install ocp_nn 9\.1"
     with pytest.raises(LoadError, match=message):
         loaded(other, tmp_path)
 

@@ -57,6 +57,8 @@ class IdentificationProblem(OptimalControlProblem):
     ----------
     v, y : arrays (T, records, inputs) and (T, records, outputs)
         T of the longest record; y is zero where it was not measured.
+    output_weight : array (outputs,)
+        w.
     weights : array (T, records, outputs)
         w where there was a measurement, else zero.
 
@@ -84,7 +86,8 @@ class IdentificationProblem(OptimalControlProblem):
         records = Records.checked(experiments, num_inputs=model.num_inputs, num_outputs=model.num_outputs)
         self.model, self.records = model, records
         self.v, self.y, measured = records.batch()
-        self.weights = measured * _per_output(output_weight, model.num_outputs)
+        self.output_weight = _per_output(output_weight, model.num_outputs)
+        self.weights = measured * self.output_weight
         prior = _initial_states(initial_state, len(records), model.num_states)
         dynamics, output = (_layer(f) for f in (model.stage_function, model.output_function))
         stages = [Stage(_driven(dynamics, v)) for v in self.v[:-1]]

@@ -6,12 +6,15 @@ and, where all layers are dense, runs no code of the file.  A symbolic layer is 
 it, and that may name a library to load, or be compiled when it is read: as with any
 program, open such files from people you trust.
 
-Format 2
---------
+Formats 2 and 3
+---------------
+Format 2 is that of training problems.  Format 3 is the same for all others (:mod:`.packing`): it has no model, its
+``layers`` are null, and over time what a trajectory has is in ``trajectory_states`` and ``trajectory_multipliers``.
+
 ``meta`` is JSON text; numbers that are not finite are the strings "inf", "-inf" and "nan" there.  ``meta_sha256`` is
 the SHA-256 of that text.  Its keys:
 
-* ``format``: "ocp_nn result"; ``version``: 2; ``versions``: of ocp_nn, Python and the packages that compute
+* ``format``: "ocp_nn result"; ``version``: 2 or 3; ``versions``: of ocp_nn, Python and the packages that compute
 * ``layers``: {"kind": "dense", "num_inputs", "num_outputs", "activation", "residual"} or {"kind": "symbolic",
   "function"}, the latter being ``casadi.Function.serialize()``; ``sizes``: the widths of x_0..x_K
 * ``features``, ``targets``: names; ``activation``: of the first layer, "" where that is symbolic
@@ -19,8 +22,8 @@ the SHA-256 of that text.  Its keys:
 * ``result``: status, message, objective, rollout_objective, max_defect, stationarity, seconds, solver, counts and,
   not in the first files of this format, notes
 * ``options``: those of :class:`ocp_nn.Options`, or null
-* ``problem``: {"weight_decay"} and, for another loss than squares, ``loss``: its name, with "delta" for Huber's and the
-  serialised "function" for a custom one; or null.  ``state``: the scalars of a :class:`ocp_nn.SolverState`, or null
+* ``problem``: of training {"weight_decay"} and, for another loss than squares, ``loss``: its name, with "delta" for
+  Huber's and the serialised "function" for a custom one; or null.  ``state``: the scalars of a solver's state, or null
 * ``digests``: of each array by name, the first 16 hexadecimal digits of the SHA-256 of its bytes
 
 The check sums are against accidents and edits, not forgery; a file without ``meta_sha256`` is of before they were kept.
@@ -59,19 +62,18 @@ from ..base.npz import digest
 from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, to_words
 from ..base.version import VERSION
 from ..network.model import Model
-from .loss_description import describe_loss
-from .losses import Squared
 from .optimal_control import OptimalControlProblem
+from .packing import numbered, packed_problem, packed_trajectory
 from .record import Record, Status
 from .training import TrainingProblem
 from .trajectory import Trajectory
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "NUMBERS", "RESULT", "Packable", "numbered", "save", "text_digest"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "GENERAL_VERSION", "NUMBERS", "RESULT", "Packable", "save", "text_digest"]
 
 Array = NDArray[np.float64]
 Content = dict[str, Any]
 
-FORMAT, FORMAT_VERSION = "ocp_nn result", 2
+FORMAT, FORMAT_VERSION, GENERAL_VERSION = "ocp_nn result", 2, 3
 
 _PACKAGES = ("casadi", "numpy", "scipy")
 
@@ -136,7 +138,8 @@ def save(
     Raises
     ------
     ValueError
-        If the result has no model, or a name of ``arrays`` is taken.
+        If a result of training has no model, any other is to be saved without its problem, or a name of ``arrays``
+        is taken.
     OSError
         If the file cannot be written.
     """
@@ -153,37 +156,28 @@ def save(
 
 
 def _packed(result: Savable, state: bool) -> Content:
-    model = result.model
-    if model is None:
+    problem = result.problem
+    is_training = problem is None or isinstance(problem, TrainingProblem)
+    if result.model is None and is_training:
         raise ValueError("only a result with a model can be saved; use dataclasses.replace(result, model=Model(...))")
+    if not (is_training or state):
+        raise ValueError("a result without a model is saved with its problem or not at all: use state=True")
     meta = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": FORMAT_VERSION if is_training else GENERAL_VERSION,
         "versions": result.versions or _versions(),
-        "layers": model.network.describe(),
-        "sizes": list(model.network.sizes),
-        "activation": getattr(model.network.layers[0], "activation", ""),
-        "features": list(model.features),
-        "targets": list(model.targets),
-        "link": model.link,
-        "classes": list(model.classes),
+        **_described_model(result.model if is_training else None),
         "result": {"status": result.status.value} | {name: getattr(result, name) for name in RESULT},
         "options": None if result.options is None else asdict(result.options),
         "problem": None,
         "state": None,
     }
-    content = numbered("control", model.controls)
-    content |= {"x_mean": model.x_scaler.mean, "x_scale": model.x_scaler.scale}
-    content |= {"y_mean": model.y_scaler.mean, "y_scale": model.y_scaler.scale}
-    if model.x_range is not None:
-        content["x_range"] = model.x_range
+    content = _packed_model(result.model) if is_training else numbered("control", result.trajectory.controls)
     content |= _packed_history(result.history)
-    if state and result.problem is not None:
-        if not isinstance(result.problem, TrainingProblem):
-            raise ValueError(f"only results of training problems can be saved with state, received {result.problem!r}")
-        meta["problem"], arrays = _packed_problem(result.problem)
+    if state and problem is not None:
+        meta["problem"], arrays = packed_problem(problem)
         content |= arrays
-        content |= _packed_trajectory(result.trajectory)
+        content |= packed_trajectory(problem, result.trajectory)
         if isinstance(result.state, Packable):
             meta["state"], arrays = result.state.packed()
             content |= arrays
@@ -192,14 +186,26 @@ def _packed(result: Savable, state: bool) -> Content:
     return content | {"meta": np.array(text), "meta_sha256": np.array(text_digest(text))}
 
 
-def _packed_problem(problem: TrainingProblem) -> tuple[dict[str, Any], Content]:
-    scalars: dict[str, Any] = {"weight_decay": problem.weight_decay}
-    arrays: Content = {"problem_x": problem.x, "problem_y": problem.y}
-    if not isinstance(problem.loss, Squared):
-        scalars["loss"] = describe_loss(problem.loss)
-    if problem.sample_weight is not None:
-        arrays["problem_weight"] = problem.sample_weight
-    return scalars, arrays
+def _described_model(model: Model | None) -> dict[str, Any]:
+    if model is None:
+        return {"layers": None, "features": [], "targets": []}
+    return {
+        "layers": model.network.describe(),
+        "sizes": list(model.network.sizes),
+        "activation": getattr(model.network.layers[0], "activation", ""),
+        "features": list(model.features),
+        "targets": list(model.targets),
+        "link": model.link,
+        "classes": list(model.classes),
+    }
+
+
+def _packed_model(model: Model | None) -> Content:
+    assert model is not None
+    content = numbered("control", model.controls)
+    content |= {"x_mean": model.x_scaler.mean, "x_scale": model.x_scaler.scale}
+    content |= {"y_mean": model.y_scaler.mean, "y_scale": model.y_scaler.scale}
+    return content if model.x_range is None else content | {"x_range": model.x_range}
 
 
 def _versions() -> dict[str, str]:
@@ -216,16 +222,6 @@ def _packed_history(history: Sequence[Record]) -> Content:
         "history": np.array(rows, dtype=float).reshape(len(rows), len(NUMBERS)),
         "history_phase": np.array([r.phase for r in history], dtype=str),
     }
-
-
-def _packed_trajectory(trajectory: Trajectory) -> Content:
-    multipliers = trajectory.multipliers or ()
-    return numbered("trajectory_state", trajectory.states[1:], 1) | numbered("trajectory_multiplier", multipliers)
-
-
-def numbered(name: str, arrays: Sequence[Array], first: int = 0) -> Content:
-    """Arrays by name and number."""
-    return {f"{name}_{k}": array for k, array in enumerate(arrays, first)}
 
 
 def text_digest(text: str) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ...base.npz import Archive
 from ...base.schema import WORDS, Optional, checked, shown
 from ...problem.result import Result
-from ...problem.saving import FORMAT, FORMAT_VERSION, save, text_digest
+from ...problem.saving import FORMAT, FORMAT_VERSION, GENERAL_VERSION, save, text_digest
 from .unpacking import unpacked
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "LoadError", "load", "save"]
@@ -141,11 +141,11 @@ def _refuse_constant(word: str) -> None:
 def _check_format(path: str | os.PathLike[str], meta: Any) -> None:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT!r}")
-    if meta.get("version") != FORMAT_VERSION:
+    if meta.get("version") not in (FORMAT_VERSION, GENERAL_VERSION):
         versions = meta.get("versions")
         writer = shown(versions.get("ocp_nn", "unknown")) if isinstance(versions, dict) else "unknown"
         writer = writer.strip("'")
         raise LoadError(
-            f"{path}: written in format {shown(meta.get('version'))} by ocp_nn {writer}, but this version reads format "
-            f"{FORMAT_VERSION}; install ocp_nn {writer}, or train again"
+            f"{path}: written in format {shown(meta.get('version'))} by ocp_nn {writer}, but this version reads "
+            f"formats {FORMAT_VERSION} and {GENERAL_VERSION}; install ocp_nn {writer}, or train again"
         )

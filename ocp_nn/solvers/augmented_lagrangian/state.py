@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ...base.display import brief
 from ...base.schema import COUNT, FLAG, NUMBER, Optional, Table
 from ...base.schema import COUNTS as COUNT_TABLE
+from ...problem.packing import numbered
 from ...problem.record import Record
-from ...problem.saving import numbered
 from ...problem.trajectory import Trajectory
 from .damping import Damping
 from .lagrangian import Point
@@ -133,6 +133,9 @@ class SolverState:
             **numbered("state_safeguard", self.safeguard.controls),
             **numbered("state_start", schedule.start),
         }
+        if self.best.initial is not None and self.safeguard.initial is not None:  # x_0 is a variable
+            arrays |= {"state_state_0": self.point.states[0]}
+            arrays |= {"state_best_initial": self.best.initial, "state_safeguard_initial": self.safeguard.initial}
         return scalars, arrays
 
     def is_stationary(self, tolerance: float) -> bool:

@@ -10,12 +10,7 @@ files lack it.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +18,6 @@ from numpy.typing import NDArray
 
 from ...base.npz import Archive
 from ...base.schema import (
-    AMOUNT,
     COUNT,
     FLAG,
     NUMBER,
@@ -42,22 +36,22 @@ from ...base.schema import (
 )
 from ...network.links import LINKS
 from ...network.model import Model
-from ...network.network import Network
 from ...network.scaling import Scaler
 from ...problem.blas import limited_blas
-from ...problem.loss_description import loss_of_description
-from ...problem.losses import LOSSES, Loss
+from ...problem.identification import IdentificationProblem
+from ...problem.optimal_control import OptimalControlProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.saving import NUMBERS, RESULT
-from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .damping import Damping
 from .lagrangian import AugmentedLagrangian
 from .options import Options
+from .over_time.files import horizon_arrays, unpacked_horizon_state
 from .schedule import Finish, Schedule
 from .state import COUNTS as WORK
 from .state import SCHEDULE, STATE, Best, SolverState
+from .unpacking_problems import unpacked_network, unpacked_problem
 
 __all__ = ["unpacked"]
 
@@ -67,25 +61,11 @@ Arrays = tuple[Array, ...]
 _OBJECT = Kind("an object", lambda v: isinstance(v, dict))
 _LABEL = Kind("text or a number", lambda v: TEXT.fits(v) or NUMBER.fits(v))
 _META: Table = {
-    "layers": listed(_OBJECT), "features": TEXTS, "targets": TEXTS, "versions": WORDS, "result": _OBJECT,
+    "layers": or_none(listed(_OBJECT)), "features": TEXTS, "targets": TEXTS, "versions": WORDS, "result": _OBJECT,
     "options": or_none(_OBJECT), "problem": or_none(_OBJECT), "state": or_none(_OBJECT),
     "link": Optional(one_of(*LINKS), "identity"), "classes": Optional(listed(_LABEL), []),
 }  # fmt: skip
 _STATUS: Table = {"status": one_of(*(status.value for status in Status))}
-_LAYERS: dict[str, Table] = {
-    "dense": {
-        "num_inputs": COUNT,
-        "num_outputs": COUNT,
-        "activation": TEXT,
-        "residual": FLAG,
-        "block": Optional(COUNT, None),
-    },
-    "symbolic": {"function": TEXT, "block": Optional(COUNT, None)},
-}
-_PROBLEM: Table = {"weight_decay": AMOUNT, "loss": Optional(_OBJECT, {"name": "squared"})}
-_LOSSES: dict[str, Table] = {name: {} for name in LOSSES} | {"huber": {"delta": POSITIVE}, "custom": {"function": TEXT}}
-_LOSS: Table = {"name": one_of(*_LOSSES)}
-_KIND: Table = {"kind": one_of(*_LAYERS)}
 _DAMPING: Table = {"value": POSITIVE, "growth": POSITIVE}
 _STEERING: Table = {"damping": _OBJECT, "best": NUMBER, "safeguard": NUMBER, "finish": or_none(_OBJECT)}
 _FINISH: Table = {"damping": listed(_OBJECT, 2), "gains": listed(NUMBER, 2), "second_order": FLAG}
@@ -106,11 +86,6 @@ _BROKEN = (Status.NON_FINITE, Status.FAILED)
 # Rounding of an objective, relatively: BLAS libraries differ, and layers may cancel.  Far less than an error changes.
 _ROUNDING = 1e-6
 
-# CasADi's text has two letters of a..p for each byte.  Reading a damaged one may ask for any amount of memory, take
-# minutes or end the process, so a text that no check sum vouches for is tried in a process of its own.
-_LETTERS = frozenset("abcdefghijklmnop")
-_TRIAL, _TRIAL_SECONDS, _TRIAL_BYTES = Path(__file__).with_name("casadi_trial.py"), 10, 2**30
-
 
 def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
     """The result that an archive and its description hold.
@@ -125,12 +100,15 @@ def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
     status = Status(checked("the result", scalars, _STATUS)["status"])
     scalars = checked("the result", scalars, RESULT)
     finite = status not in _BROKEN
-    model = _model(archive, meta, finite)
+    model = None if meta["layers"] is None else _model(archive, meta, finite)
     options = None if meta["options"] is None else _options(from_words(meta["options"]))
-    problem, state, trajectory = None, None, Trajectory(model.controls, ())
+    if model is None and meta["problem"] is None:
+        raise ValueError("the file holds neither a network nor a problem")
+    problem, state, trajectory = None, None, Trajectory(() if model is None else model.controls, ())
     if meta["problem"] is not None:
-        problem = _problem(archive, meta, model.network)
-        trajectory = _trajectory(archive, problem, model.controls, finite)
+        network = None if model is None else model.network
+        problem = unpacked_problem(archive, meta["problem"], meta["versions"], network)
+        trajectory = _trajectory(archive, problem, finite)
         _check_objective(problem, trajectory, scalars["objective"])
     if problem is not None and meta["state"] is not None:
         _check_counts("the result", scalars["counts"], ("outer", *WORK))
@@ -150,11 +128,11 @@ def unpacked(archive: Archive, meta: dict[str, Any]) -> Result:
 
 
 def _model(archive: Archive, meta: dict[str, Any], finite: bool) -> Model:
-    network = _network(archive, meta["layers"], meta["versions"])
+    network = unpacked_network(archive, meta["layers"], meta["versions"])
     inputs, outputs = network.num_inputs, network.num_outputs
     return Model(
         network,
-        _controls(archive, "control", network, finite),
+        _controls(archive, "control", [layer.num_controls for layer in network.block_layers], finite),
         x_scaler=_scaler(archive, "x", inputs),
         y_scaler=_scaler(archive, "y", outputs),
         x_range=archive.floats("x_range", (2, inputs)) if "x_range" in archive else None,
@@ -165,55 +143,8 @@ def _model(archive: Archive, meta: dict[str, Any], finite: bool) -> Model:
     )
 
 
-def _network(archive: Archive, layers: Sequence[dict[str, Any]], versions: dict[str, str]) -> Network:
-    """The network, once the arrays of its controls are known to be as long as its widths say."""
-    layers = [_layer(archive, k, layer) for k, layer in enumerate(layers)]
-    texts = [layer["function"] for layer in layers if layer["kind"] == "symbolic"]
-    _check_functions(texts, versions, is_vouched_for=bool(archive.digests))
-    return Network.from_description(layers)
-
-
-def _layer(archive: Archive, k: int, layer: dict[str, Any]) -> dict[str, Any]:
-    """The checked description of layer k."""
-    kind = checked(f"layer {k}", layer, _KIND)
-    layer = checked(f"layer {k}", layer, _LAYERS[kind["kind"]])
-    block = layer["block"] = k if layer["block"] is None else layer["block"]
-    found = archive.shape(f"control_{block}")
-    expected = ((layer["num_inputs"] + 1) * layer["num_outputs"],) if "num_inputs" in layer else found
-    if found != expected:
-        raise ValueError(f"array 'control_{block}' has shape {found}, but its layer needs {expected}")
-    return kind | layer
-
-
-def _check_functions(texts: list[str], versions: dict[str, str], *, is_vouched_for: bool) -> None:
-    for text in texts:
-        if not text or len(text) % 2 or not _LETTERS.issuperset(text):
-            raise ValueError(
-                "a symbolic layer or loss is not what CasADi's serialize() gives: pairs of letters from a to p"
-            )
-    if texts and not is_vouched_for:
-        _try_functions(texts, versions.get("casadi", ""))
-
-
-def _try_functions(texts: list[str], version: str) -> None:
-    """Read and evaluate the functions in another process, within limits of time and memory."""
-    memory = _TRIAL_BYTES + 100 * sum(map(len, texts))
-    writer = "same" if version == metadata.version("casadi") else "other"
-    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    try:
-        done = subprocess.run(
-            [sys.executable, str(_TRIAL), str(memory), writer], input="\n".join(texts), text=True, capture_output=True,
-            timeout=_TRIAL_SECONDS, env=os.environ | one_thread, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"CasADi could not read a symbolic layer or loss within {_TRIAL_SECONDS} seconds") from None
-    if done.returncode != 0:
-        raise ValueError("CasADi cannot read a symbolic layer or loss")
-
-
-def _controls(archive: Archive, name: str, network: Network, finite: bool) -> Arrays:
-    shapes = [(layer.num_controls,) for layer in network.block_layers]
-    return tuple(archive.floats(f"{name}_{k}", shape, finite=finite) for k, shape in enumerate(shapes))
+def _controls(archive: Archive, name: str, lengths: Sequence[int], finite: bool) -> Arrays:
+    return tuple(archive.floats(f"{name}_{k}", (length,), finite=finite) for k, length in enumerate(lengths))
 
 
 def _scaler(archive: Archive, name: str, columns: int) -> Scaler:
@@ -233,45 +164,33 @@ def _options(values: dict[str, Any]) -> Options:
     return Options(**checked("the entry 'options'", values, _OPTIONS, strict=True))
 
 
-def _problem(archive: Archive, meta: dict[str, Any], network: Network) -> TrainingProblem:
-    scalars = checked("the problem", meta["problem"], _PROBLEM)
-    samples = archive.shape("problem_x")[:1]
-    x = archive.floats("problem_x", (*samples, network.num_inputs))
-    y = archive.floats("problem_y", (*samples, network.num_outputs))
-    weight = archive.floats("problem_weight", samples) if "problem_weight" in archive else None
-    loss = _loss(archive, scalars["loss"], meta["versions"])
-    return TrainingProblem(network, x, y, scalars["weight_decay"], loss=loss, sample_weight=weight)
-
-
-def _loss(archive: Archive, values: dict[str, Any], versions: dict[str, str]) -> Loss:
-    kind = checked("the loss", values, _LOSS)
-    values = checked("the loss", values, _LOSSES[kind["name"]])
-    if "function" in values:
-        _check_functions([values["function"]], versions, is_vouched_for=bool(archive.digests))
-    return loss_of_description(kind | values)
-
-
-def _trajectory(archive: Archive, problem: TrainingProblem, controls: Arrays, finite: bool) -> Trajectory:
+def _trajectory(archive: Archive, problem: OptimalControlProblem, finite: bool) -> Trajectory:
+    controls = _controls(archive, "control", problem.block_lengths, finite)
+    if isinstance(problem, IdentificationProblem):
+        over_time, costates = horizon_arrays(archive, problem, finite)
+        return Trajectory(controls, tuple(over_time), None if costates is None else tuple(costates))
     multipliers = None
     if "trajectory_multiplier_0" in archive:
-        sizes = problem.network.sizes[:-1]
         # those of a solve that stopped early need not be finite where its weights are
-        multipliers = _tables(archive, "trajectory_multiplier", problem, sizes, finite=False)
+        multipliers = _tables(archive, "trajectory_multiplier", problem, problem.widths, finite=False)
     return Trajectory(controls, _states(archive, "trajectory_state", problem, finite), multipliers)
 
 
-def _states(archive: Archive, name: str, problem: TrainingProblem, finite: bool) -> Arrays:
-    return (problem.x, *_tables(archive, name, problem, problem.network.sizes[1:-1], 1, finite=finite))
+def _states(archive: Archive, name: str, problem: OptimalControlProblem, finite: bool) -> Arrays:
+    """x_0..x_{K-1}; x_0 is in the file where it is a variable."""
+    if problem.has_free_start:
+        return _tables(archive, name, problem, problem.widths, finite=finite)
+    return (problem.x, *_tables(archive, name, problem, problem.widths[1:], 1, finite=finite))
 
 
 def _tables(
-    archive: Archive, name: str, problem: TrainingProblem, widths: Sequence[int], first: int = 0, *, finite: bool
+    archive: Archive, name: str, problem: OptimalControlProblem, widths: Sequence[int], first: int = 0, *, finite: bool
 ) -> Arrays:
     shapes = [(problem.num_samples, width) for width in widths]
     return tuple(archive.floats(f"{name}_{k}", shape, finite=finite) for k, shape in enumerate(shapes, first))
 
 
-def _check_objective(problem: TrainingProblem, trajectory: Trajectory, saved: float) -> None:
+def _check_objective(problem: OptimalControlProblem, trajectory: Trajectory, saved: float) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         found = problem.objective(trajectory)
     agree = abs(found - saved) <= _ROUNDING * abs(found) if np.isfinite(found) else not np.isfinite(saved)
@@ -309,11 +228,13 @@ def _check_counts(where: str, counts: dict[str, int], names: Sequence[str]) -> N
         raise ValueError(f"{where} has no count of {missing[0]!r}")
 
 
-def _state(archive: Archive, problem: TrainingProblem, values: dict[str, Any], finite: bool) -> SolverState:
+def _state(archive: Archive, problem: OptimalControlProblem, values: dict[str, Any], finite: bool) -> Any:
+    if isinstance(problem, IdentificationProblem):
+        return unpacked_horizon_state(archive, problem, values, finite)
     steering, scalars = checked("the state", values, _STEERING), checked("the state", values, STATE)
     _check_counts("the state", scalars["counts"], WORK)
-    network, inner = problem.network, problem.network.sizes[1:-1]
-    controls = _controls(archive, "state_control", network, finite)
+    inner = problem.widths[1:]
+    controls = _controls(archive, "state_control", problem.block_lengths, finite)
     states = _states(archive, "state_state", problem, finite)
     multipliers = _tables(archive, "state_multiplier", problem, inner, finite=finite)
     penalty, violation = (_amounts(archive, f"state_{name}", len(inner)) for name in ("penalty", "violation"))
@@ -328,15 +249,23 @@ def _state(archive: Archive, problem: TrainingProblem, values: dict[str, Any], f
         penalty=penalty,
         violation=violation,
         damping=_damping(steering["damping"]),
-        best=Best(_controls(archive, "state_best", network, finite), steering["best"]),
-        safeguard=Best(_controls(archive, "state_safeguard", network, finite), steering["safeguard"]),
+        best=_best(archive, "best", problem, steering, finite),
+        safeguard=_best(archive, "safeguard", problem, steering, finite),
         schedule=Schedule(
-            start=_controls(archive, "state_start", network, finite),
+            start=_controls(archive, "state_start", problem.block_lengths, finite),
             finish=None if steering["finish"] is None else _finish(steering["finish"]),
             **checked("the state", values, SCHEDULE),
         ),
         **scalars,
     )
+
+
+def _best(archive: Archive, name: str, problem: OptimalControlProblem, values: dict[str, Any], finite: bool) -> Best:
+    controls = _controls(archive, f"state_{name}", problem.block_lengths, finite)
+    initial = None
+    if problem.has_free_start:
+        initial = archive.floats(f"state_{name}_initial", problem.x.shape, finite=finite)
+    return Best(controls, values[name], initial)
 
 
 def _amounts(archive: Archive, name: str, length: int) -> tuple[float, ...]:

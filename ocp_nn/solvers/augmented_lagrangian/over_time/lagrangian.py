@@ -142,10 +142,8 @@ class Lagrangian:
         ends = ~self.nodes  # steps whose end is eliminated
         step = np.flatnonzero(np.concatenate([[True], self.nodes]))  # every node, and x_0
         while len(step := step[step < len(ends)][ends[step[step < len(ends)]]]):
-            flat, v = (
-                rolled[step].reshape(-1, states.shape[2]),
-                self.problem.v[step].reshape(-1, self.problem.v.shape[2]),
-            )
+            flat = rolled[step].reshape(-1, states.shape[2])
+            v = self.problem.v[step].reshape(len(flat), self.problem.v.shape[2])
             rolled[step + 1] = self.problem.model.values(theta, flat, v)[0].reshape(len(step), *states.shape[1:])
             step = step + 1
         return rolled

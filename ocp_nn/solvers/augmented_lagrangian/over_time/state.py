@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ....base.display import brief
+from ....base.schema import COUNT, FLAG, NUMBER, POSITIVE, Table
+from ....base.schema import COUNTS as COUNT_TABLE
 from ....problem.identification import IdentificationProblem
 from ....problem.record import Status
 from ....problem.trajectory import Trajectory
@@ -17,9 +20,15 @@ from .hardening import Hardening
 from .lagrangian import Lagrangian, Point
 from .newton import Polish
 
-__all__ = ["Attempt", "HorizonState", "Rollout", "Watch"]
+__all__ = ["ATTEMPT", "HORIZON", "Attempt", "HorizonState", "Rollout", "Watch"]
 
 Array = NDArray[np.float64]
+
+# What of a state and of an attempt a file has as plain values.
+HORIZON: Table = {
+    "stationarity": NUMBER, "rollout_objective": NUMBER, "outer": COUNT, "counts": COUNT_TABLE, "stalled": FLAG,
+}  # fmt: skip
+ATTEMPT: Table = {"stationarity": NUMBER, "max_defect": NUMBER, "objective": NUMBER, "tolerance": POSITIVE}
 
 # The trajectory is returned as it is, defects and all, where the simulation is worse by more than this part.
 _FOLLOWS = 0.1
@@ -62,6 +71,14 @@ class Attempt:
     tolerance: float
 
     __repr__ = brief
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Scalars and arrays for a file."""
+        scalars = {name: getattr(self, name) for name in ATTEMPT} | {"status": self.status.value}
+        arrays = {"earlier_theta": self.trajectory.controls[0], "earlier_states": np.stack(self.trajectory.states)}
+        if self.trajectory.multipliers is not None:
+            arrays["earlier_multipliers"] = np.stack(self.trajectory.multipliers)
+        return scalars, arrays
 
 
 @dataclass(frozen=True)
@@ -143,6 +160,24 @@ class HorizonState:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
     __repr__ = brief
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Scalars and arrays for a file (:mod:`ocp_nn.problem.saving`); the way back is in :mod:`.files`."""
+        scalars = {name: getattr(self, name) for name in HORIZON}
+        scalars |= {name: asdict(getattr(self, name)) for name in ("hardening", "damping", "polish", "watch")}
+        scalars |= {"best": self.best.objective, "later_starts": list(self.later_starts), "earlier": None}
+        arrays: dict[str, Any] = {
+            "state_theta": self.point.theta,
+            "state_states": self.point.states,
+            "state_nodes": self.nodes.astype(float),
+            "state_best_theta": self.best.theta,
+            "state_best_initial": self.best.initial,
+        }
+        arrays |= {f"state_{name}": getattr(self, name) for name in ("multipliers", "estimate", "anchor")}
+        if self.earlier is not None:
+            scalars["earlier"], more = self.earlier.packed()
+            arrays |= more
+        return scalars, arrays
 
     @property
     def steps(self) -> int:
