@@ -3,7 +3,7 @@
 **Paths.**  From every start a model is trained on all training records with one weight decay after the other, from
 strong to weak, each from the solution before it; hidden units that have gone out begin anew (:mod:`.revival`).  Half of
 the starts begin with a decay of 30 and half with 3.  On the cascaded tanks (two states, eight hidden units) paths from
-30 have errors of new data of 0.27 to 0.29 V at a decay of 3 in three of five cases, and those from 3 in one of five; on
+30 have errors of new data of 0.27 V at a decay of 3 in three of five cases, and those from 3 in one of five; on
 the coupled drives (four states) one of four paths from 30 found the basin whose errors are a third of the others', and
 three of four from 3.
 
