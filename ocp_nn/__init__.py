@@ -20,8 +20,9 @@ from typing import Any
 
 from . import forward_dp
 from .base.version import VERSION
-from .learning.data import DataError, Dataset, Scaler, load_dataset, random_split
+from .learning.data import DataError, Dataset, Scaler, SequenceDataset, load_dataset, load_records, random_split
 from .learning.overfitting import OverfittingWarning
+from .learning.sequence_metrics import fit_percent, residual_tests
 from .network.check_derivatives import check_derivatives
 from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
@@ -65,6 +66,7 @@ __all__ = [
     "Record",
     "Result",
     "Scaler",
+    "SequenceDataset",
     "Stage",
     "StateSpaceModel",
     "Status",
@@ -78,14 +80,17 @@ __all__ = [
     "conditioning",
     "confirm",
     "export",
+    "fit_percent",
     "forward_dp",
     "initialise",
     "load",
     "load_dataset",
+    "load_records",
     "multiple_shooting",
     "project",
     "random_split",
     "report",
+    "residual_tests",
     "single_shooting",
     "solve",
     "solve_ipopt",
@@ -103,7 +108,11 @@ def _is_there(package: str) -> bool:
 
 
 # scikit-learn is an extra, and slow to import.
-_ESTIMATORS = ("OCPClassifier", "OCPRegressor")
+_ESTIMATORS = {
+    "OCPClassifier": ".learning.estimator",
+    "OCPRegressor": ".learning.estimator",
+    "StateSpaceRegressor": ".learning.state_space.regressor",
+}
 
 if _is_there("sklearn"):
     __all__ += _ESTIMATORS  # without its package, ``from ocp_nn import *`` gives the rest
@@ -116,7 +125,7 @@ _ON_DEMAND = {"conditioning": ".analysis.conditioning", "export": ".export", "re
 
 def __getattr__(name: str) -> Any:
     if name in _ESTIMATORS:
-        return getattr(import_module(".learning.estimator", __name__), name)
+        return getattr(import_module(_ESTIMATORS[name], __name__), name)
     if name in _ON_DEMAND:
         return import_module(_ON_DEMAND[name], __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

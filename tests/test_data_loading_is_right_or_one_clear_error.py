@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import sys
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def test_csv_with_a_named_target(write):
     assert (data.name, data.feature_names, data.target_names) == ("houses", ("a", "b"), ("price",))
     np.testing.assert_array_equal(data.x, [[1, 10], [2, 30], [4, 20]])
     np.testing.assert_array_equal(data.y, [[100], [150], [130]])
+
+
+def test_a_packed_file_is_the_same(write):
+    packed = load_dataset(write(gzip.compress(GOOD.encode()), "houses.csv.gz"), target="price")
+    plain = load_dataset(write(GOOD), target="price")
+    assert (packed.name, packed.feature_names) == (plain.name, plain.feature_names)
+    np.testing.assert_array_equal(packed.x, plain.x)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,11 @@ class Records:
         )
 
     @property
+    def pairs(self) -> list[tuple[Array, Array]]:
+        """(v, y) of every record."""
+        return list(zip(self.inputs, self.outputs, strict=True))
+
+    @property
     def num_inputs(self) -> int:
         return self.inputs[0].shape[1]
 
@@ -170,7 +175,7 @@ class Records:
 
 def _pairs(experiments: Any) -> Sequence[tuple[Any, Any]]:
     if isinstance(experiments, Records):
-        return list(zip(experiments.inputs, experiments.outputs, strict=True))
+        return experiments.pairs
     expected = "experiments must be a list of pairs (v, y), one a record"
     if not isinstance(experiments, list | tuple) or not experiments:
         raise ValueError(f"{expected}, received {checks.shown(experiments)}")

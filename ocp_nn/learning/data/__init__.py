@@ -10,6 +10,8 @@ from ...network.scaling import Scaler
 from .builtin import BUILTIN, describe_builtin
 from .dataset import DataError, Dataset
 from .load import load_dataset
+from .load_records import describe_records, load_records
+from .sequences import SequenceDataset
 from .splits import Split, random_split, standard_splits, stratified_split
 
 __all__ = [
@@ -17,9 +19,12 @@ __all__ = [
     "DataError",
     "Dataset",
     "Scaler",
+    "SequenceDataset",
     "Split",
     "describe_builtin",
+    "describe_records",
     "load_dataset",
+    "load_records",
     "random_split",
     "standard_splits",
     "stratified_split",

@@ -18,7 +18,16 @@ from .labels import LABEL_LOSSES, are_labels, check_one_target, labelled, read_l
 from .numbers import check_length, is_number, numbers
 from .text import lines
 
-__all__ = ["chosen", "read_columns", "read_delimited", "read_folder", "read_label_column"]
+__all__ = [
+    "chosen",
+    "header_and_rows",
+    "picked",
+    "position_of",
+    "read_columns",
+    "read_delimited",
+    "read_folder",
+    "read_label_column",
+]
 
 Array = NDArray[np.float64]
 Row = tuple[int, list[str]]
@@ -42,10 +51,10 @@ def read_delimited(
     With a loss of labels the target may hold words, or whole numbers.  With "auto" a target that holds words alone is
     one of classes, and anything else a quantity.
     """
-    header, rows = _header_and_rows(path)
+    header, rows = header_and_rows(path)
     if not target:
         raise DataError(f"{path}: which column is the target? Name one of: {listed(c.text for c in header)}")
-    targets = sorted({_position(path, header, name, "as target") for name in target})
+    targets = sorted({position_of(path, header, name, "as target") for name in target})
     others = [j for j in range(len(header)) if j not in targets]
     if not others:
         raise DataError(f"{path}: every column is a target, so no inputs are left ({listed(c.text for c in header)})")
@@ -53,10 +62,10 @@ def read_delimited(
     if len(rows) < MIN_SAMPLES:
         raise DataError(f"{path}: {len(rows)} row(s) of numbers, at least {MIN_SAMPLES} are needed")
     is_label = loss in LABEL_LOSSES or (loss == "auto" and any(_are_labels(header, rows, j) for j in targets))
-    table = _picked(path, header, rows, inputs if is_label else [*inputs, *targets])
+    table = picked(path, header, rows, inputs if is_label else [*inputs, *targets])
     units = tuple(header[j].unit for j in targets)
     dataset = Dataset(
-        name=path.stem,
+        name=Path(path.name.removesuffix(".gz")).stem,
         x=np.ascontiguousarray(table[:, : len(inputs)]),
         # of labels: any numbers, until the classes take their place
         y=np.arange(len(rows) * len(targets), dtype=float).reshape(len(rows), -1)
@@ -94,7 +103,7 @@ def chosen(
     if features is not None and drop:
         raise DataError(f"{path}: name the features to keep or those to drop, not both")
     names = drop if features is None else features
-    positions = {_position(path, inputs, name, "among the inputs") for name in names}
+    positions = {position_of(path, inputs, name, "among the inputs") for name in names}
     keep = [j for j in range(len(inputs)) if (j in positions) is (features is not None)]
     if not keep:
         raise DataError(f"{path}: no input is left of {listed(column.text for column in inputs)}")
@@ -110,7 +119,7 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
     -------
     array (N, len(names)), and array (N, len(optional)) or None where not all optional columns are there
     """
-    header, rows = _header_and_rows(path)
+    header, rows = header_and_rows(path)
     positions = [find(path, header, name) for name in names]
     if None in positions:
         missing = names[positions.index(None)]
@@ -120,13 +129,13 @@ def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ())
         raise DataError(f"{path}: no rows of numbers under the header")
     extra = [find(path, header, name) for name in optional]
     extra = [] if None in extra else extra
-    table = _picked(path, header, rows, [j for j in (*positions, *extra) if j is not None])
+    table = picked(path, header, rows, [j for j in (*positions, *extra) if j is not None])
     return table[:, : len(names)], table[:, len(names) :] if extra else None
 
 
 def read_label_column(path: Path, name: str) -> list[str | int | float] | None:
     """The labels in a column of a delimited text file, or None where there is no such column."""
-    header, rows = _header_and_rows(path)
+    header, rows = header_and_rows(path)
     position = find(path, header, name)
     if position is None:
         return None
@@ -135,7 +144,7 @@ def read_label_column(path: Path, name: str) -> list[str | int | float] | None:
     return read_labels(path, [(number, row[position]) for number, row in rows], name)
 
 
-def _header_and_rows(path: Path) -> tuple[list[Column], list[Row]]:
+def header_and_rows(path: Path) -> tuple[list[Column], list[Row]]:
     """Columns, and line number and cells of every row."""
     found = lines(path)
     if not found:
@@ -147,7 +156,7 @@ def _header_and_rows(path: Path) -> tuple[list[Column], list[Row]]:
     return columns(path, header), rows
 
 
-def _position(path: Path | str, among: Sequence[Column], name: str, role: str) -> int:
+def position_of(path: Path | str, among: Sequence[Column], name: str, role: str) -> int:
     position = find(path, among, name)
     if position is None:
         found = listed(column.text for column in among)
@@ -155,7 +164,7 @@ def _position(path: Path | str, among: Sequence[Column], name: str, role: str) -
     return position
 
 
-def _picked(path: Path, header: Sequence[Column], rows: Sequence[Row], positions: Sequence[int]) -> Array:
+def picked(path: Path, header: Sequence[Column], rows: Sequence[Row], positions: Sequence[int]) -> Array:
     """The numbers of some columns."""
     for number, row in rows:
         check_length(path, number, row, header)

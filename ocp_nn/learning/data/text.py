@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import gzip
+import zlib
 from pathlib import Path
 
 from .dataset import DataError
@@ -16,7 +18,7 @@ _BYTE_ORDER_MARKS = {
 
 
 def lines(path: Path) -> list[tuple[int, str]]:
-    """Line numbers (from 1) and texts of the lines that are not blank.
+    """Line numbers (from 1) and texts of the lines that are not blank; what ends in ``.gz`` is unpacked first.
 
     Raises
     ------
@@ -31,9 +33,15 @@ def _content(path: Path) -> bytes:
     if path.exists() and not (path.is_file() or path.is_fifo()):
         raise DataError(f"{path}: {'a folder' if path.is_dir() else 'a device'}, expected a file with a table")
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        raise DataError(f"{path}: not packed by gzip, although its name ends in .gz") from None
 
 
 def _text(path: Path, content: bytes) -> str:
