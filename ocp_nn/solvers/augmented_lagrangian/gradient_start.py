@@ -1,9 +1,9 @@
-"""The start of a solve by gradients, where the loss is another one than squares.
+"""The start of a solve by gradients, for classifiers.
 
 The quadratic model of a log loss that is nearly separable is poor, and each of its factorisations costs as much as tens
-of gradients.  Where the signal reaches the last layer, single shooting with L-BFGS (SciPy's) comes close to the
-objective first; the augmented Lagrangian and second-order steps then do what gradients are slow at.  Where it does not
-(deep sigmoids) gradients lead to the frequencies of the classes, and there is no such start.
+of gradients (scripts/bench_classification.py).  Where the signal reaches the last layer, single shooting with L-BFGS
+(SciPy's) comes close to the objective first; the augmented Lagrangian and second-order steps then do what gradients are
+slow at.  Where it does not (deep sigmoids) gradients lead to the frequencies of the classes, and there is no such start.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from ...problem.losses import Logistic, Softmax
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.shooting import SINGLE_SHOOTING
 from ...problem.training import TrainingProblem
@@ -31,6 +32,9 @@ Arrays = tuple[Array, ...]
 # Part of the input's spread that must reach the last state.
 _SIGNAL = 0.05
 
+# Multiplications of a factorisation from which on it costs tens of gradients (some milliseconds).
+_DEAR = 5e6
+
 # It ends where so many iterations gain less than this part of the objective, and after so many.
 _WINDOW, _GAIN, _MOST = 10, 1e-3, 1000
 
@@ -39,10 +43,14 @@ _MEMORY = 20
 
 
 def is_worthwhile(problem: OptimalControlProblem, controls: Arrays, options: Options) -> bool:
-    """Whether to begin by gradients: for other losses than squares, where signals arrive."""
-    if not (options.gradient_start and isinstance(problem, TrainingProblem)) or problem.is_squares:
+    """Whether to begin by gradients: for log losses, where a factorisation is dear and signals arrive."""
+    if not (options.gradient_start and isinstance(problem, TrainingProblem)):
         return False
-    return signal_ratio(problem, controls) >= _SIGNAL
+    if not isinstance(problem.loss, Logistic | Softmax):
+        return False
+    rows, numbers = problem.num_samples * problem.num_rows, problem.num_controls
+    is_dear = rows * numbers * min(rows, numbers) >= _DEAR
+    return is_dear and signal_ratio(problem, controls) >= _SIGNAL
 
 
 def descended(
@@ -77,6 +85,8 @@ def descended(
         if before - found < _GAIN * abs(found) or time.perf_counter() > deadline:
             raise StopIteration
 
+    if observe is not None:
+        observe(controls)
     limits = {"maxiter": _MOST, "maxcor": _MEMORY, "ftol": 0.0, "gtol": 0.0}
     found = minimize(
         value_and_gradient, np.concatenate(controls), jac=True, method="L-BFGS-B", callback=look, options=limits

@@ -99,8 +99,8 @@ class Options:
     sample_start : bool
         Begin on a sample of the data where there are many more samples than controls and no initial point is given.
     gradient_start : bool
-        Begin with L-BFGS in single shooting where the loss is another one than squares, signals reach the last state
-        and no initial point is given (:mod:`.gradient_start`).
+        Begin with L-BFGS in single shooting where the loss is that of a classifier, a factorisation is dear, signals
+        reach the last state, and no initial point is given (:mod:`.gradient_start`).
     second_order : bool
         Finish in the controls alone, with exact Hessians where they pay, once the augmented Lagrangian has settled.
     max_restarts : int

@@ -1,4 +1,4 @@
-"""Where the loss is no square and signals arrive, a solve begins with L-BFGS; elsewhere nothing changes."""
+"""Classifiers whose signals arrive and whose factorisations are dear begin with L-BFGS; elsewhere nothing changes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ocp_nn.solvers.augmented_lagrangian.rollouts import rollout_objective
 from ocp_nn.solvers.augmented_lagrangian.sample_start import begin
 
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((60, 3))
-LABELS = (X[:, :1] * X[:, 1:2] + 0.3 * RNG.standard_normal((60, 1)) > 0).astype(float)
+X = RNG.standard_normal((400, 3))
+LABELS = (X[:, :1] * X[:, 1:2] + 0.3 * RNG.standard_normal((400, 1)) > 0).astype(float)
 
 
-def problem(loss="logistic", sizes=(3, 6, 1), activation="tanh", y=LABELS):
+def problem(loss="logistic", sizes=(3, 25, 1), activation="tanh", y=LABELS):
     return TrainingProblem(Network.mlp(list(sizes), activation), X, y, 0.1, loss=loss)
 
 
@@ -33,18 +33,18 @@ def test_it_goes_down_and_its_gradient_is_that_of_the_objective():
     assert all(after <= before * (1 + 1e-12) for before, after in pairwise(seen))
 
 
-@pytest.mark.parametrize("loss", ["logistic", "poisson", "huber"])
+@pytest.mark.parametrize("loss", ["logistic", "softmax"])
 def test_the_solve_then_converges_as_from_anywhere(loss):
-    some = problem(loss)
+    some = problem() if loss == "logistic" else problem(loss, (3, 25, 2), y=np.hstack([LABELS, 1 - LABELS]))
     result = solve(some)
     assert result.status is Status.CONVERGED and result.certificate.passed()
     plain = solve(some, options=Options(gradient_start=False))
-    assert result.objective <= 1.2 * plain.objective
+    assert result.objective <= 1.1 * plain.objective
 
 
 def test_squares_deep_sigmoids_and_given_points_begin_as_ever():
-    squares = problem("squared")
-    assert not is_worthwhile(squares, initialise(squares), Options())
+    for other in (problem("squared"), problem("poisson"), problem("huber"), problem(sizes=(3, 2, 1))):
+        assert not is_worthwhile(other, initialise(other), Options())
     deep = problem(sizes=(3, *[5] * 10, 1), activation="sigmoid")
     assert not is_worthwhile(deep, deep.init_controls(), Options())
     some = problem()
@@ -60,7 +60,7 @@ def test_it_ends_at_the_deadline():
     some = problem()
     seen = []
     descended(some, initialise(some), deadline=time.perf_counter(), observe=seen.append)
-    assert len(seen) <= 1
+    assert len(seen) <= 2  # the point itself, and one iteration
 
 
 def test_where_nothing_is_lower_the_controls_come_back():
