@@ -1,9 +1,10 @@
 """The start of a solve by gradients, for classifiers.
 
 The quadratic model of a log loss that is nearly separable is poor, and each of its factorisations costs as much as tens
-of gradients (scripts/bench_classification.py).  Where the signal reaches the last layer, single shooting with L-BFGS
-(SciPy's) comes close to the objective first; the augmented Lagrangian and second-order steps then do what gradients are
-slow at.  Where it does not (deep sigmoids) gradients lead to the frequencies of the classes, and there is no such start.
+of gradients (scripts/bench_classification.py).  Where the signal reaches the last layer, single shooting with SciPy's
+L-BFGS comes close to the objective first; the augmented Lagrangian and second-order steps then do what gradients are
+slow at.  Where it does not (deep sigmoids) gradients lead to the frequencies of the classes, and there is no such
+start.
 """
 
 from __future__ import annotations
