@@ -271,7 +271,7 @@ def _alpaqa(problem: TrainingProblem, flat: np.ndarray, send: Connection) -> Non
     send.send((np.concatenate(nlp.unpack(solution).controls), time.process_time()))
 
 
-PLAIN_LM = {"shooting": "single", "second_order": False}
+PLAIN_LM = {"gradient_start": False, "shooting": "single", "second_order": False}
 OURS: dict[str, Method] = {
     "ours": ours(),
     "ours, no restarts": ours(max_restarts=0, penalty=SOFT_PENALTY),

@@ -25,6 +25,7 @@ IN_SMALL = {
     "ocp-nn compare diabetes --hidden 8,8": "--methods al,ipopt-single,ipopt-single-lbfgs",
     "ocp-nn conditioning": "--depths 2 --activations tanh --initialisations standard --seeds 1 --penalties 1 "
     "--samples 20 --steps 5 --workers 1",
+    "python scripts/conditioning_over_time.py": "--horizons 10",
     "python scripts/deep_suite.py": "--quick --limit 0.2 --methods ours --starts auto",
     "python scripts/bench.py": "--quick --only peers --peers ours --limit 0.1",
     "python scripts/bench_classification.py": "--quick --only timed --limit 0.1",

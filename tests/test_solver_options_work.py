@@ -283,6 +283,17 @@ def test_sample_start():
     assert after.best.objective < step(problem, plain).best.objective
 
 
+@effect("gradient_start")
+def test_gradient_start():
+    """A classifier with a dear factorisation has gone down before the first step; with the option off it has not."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 3))
+    labels = (x[:, :1] * x[:, 1:2] > 0).astype(float)
+    problem = TrainingProblem(Network.mlp([3, 25, 1]), x, labels, 0.1, loss="logistic")
+    descended, plain = (begin(problem, options=Options(gradient_start=value)) for value in (True, False))
+    assert descended.best.objective < 0.5 * plain.best.objective
+
+
 def test_there_is_no_sample_start_for_fewer_samples_or_from_given_controls():
     few, many = sine(samples=3999), sine(samples=4000)
     controls = initialise(many, "auto", 0)
@@ -402,7 +413,12 @@ def test_bad_values_are_one_error_that_names_option_and_value(name, value):
 
 
 def test_options_without_a_refusal_are_booleans():
-    assert {field.name for field in fields(Options)} - set(INVALID) == {"acceleration", "sample_start", "second_order"}
+    assert {field.name for field in fields(Options)} - set(INVALID) == {
+        "acceleration",
+        "gradient_start",
+        "sample_start",
+        "second_order",
+    }
 
 
 def test_unknown_options_are_refused():

@@ -84,6 +84,10 @@ class CheckedSystem:
         """df/dx (N, n, n), df/dtheta (N, n, P), dg/dx (N, m, n), dg/dtheta (N, m, P) at rows, not checked."""
         return self._system.jacobians(x, v, theta)
 
+    def state_jacobians(self, theta: Array, x: Array, v: Array) -> tuple[Array, Array]:
+        """df/dx (N, n, n) and dg/dx (N, m, n) at rows, not checked."""
+        return self._system.state_jacobians(x, v, theta)
+
     def curvatures(self, theta: Array, x: Array, v: Array, costates: Array, slopes: Array) -> Array:
         """Hessians of <costate, f> + <slope, g> in (x, theta), (N, n + P, n + P), at rows, not checked."""
         return self._system.curvatures(x, v, theta, costates, slopes)

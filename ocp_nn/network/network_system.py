@@ -48,7 +48,15 @@ class NetworkSystem(System):
             return super().jacobians(x, v, theta)
         z = np.hstack([x, v])
         (a, b), (c, d) = (form.jacobians(z, theta) for form in self._forms)
+        assert b is not None and d is not None
         return a, b, c, d
+
+    def state_jacobians(self, x: Array, v: Array, theta: Array) -> tuple[Array, Array]:
+        if len(x) < _FEW:
+            return super().state_jacobians(x, v, theta)
+        z = np.hstack([x, v])
+        a, c = (form.jacobians(z, theta, states_only=True)[0] for form in self._forms)
+        return a, c
 
 
 @dataclass(frozen=True)
@@ -88,17 +96,17 @@ class _Form:
                 total += parts[bias].T
         return total
 
-    def jacobians(self, z: Array, theta: Array) -> tuple[Array, Array]:
-        """d value / dx (N, rows, n) and d value / d theta (N, rows, P)."""
+    def jacobians(self, z: Array, theta: Array, *, states_only: bool = False) -> tuple[Array, Array | None]:
+        """d value / dx (N, rows, n) and d value / d theta (N, rows, P), or None for the latter."""
         form, parts = self.architecture, self.architecture.split(theta)
         n, rows = form.num_states, self._rows
-        in_theta = np.zeros((len(z), rows, form.num_parameters))
         in_states = np.zeros((len(z), rows, n))
+        in_theta = None if states_only else np.zeros((len(z), rows, form.num_parameters))
         matrix, of_inputs, offset = self.linear
         if matrix in parts:
             in_states += parts[matrix]
             self._write(in_theta, matrix, z[:, :n])
-            self._write(in_theta, offset, np.ones((len(z), 1)))
+            self._write(in_theta, offset, None)
         if of_inputs in parts:
             self._write(in_theta, of_inputs, z[:, n:])
         if self._layers:
@@ -113,24 +121,27 @@ class _Form:
             hidden.append(phi(hidden[-1] @ weights.T + bias.T))
         return hidden
 
-    def _back_propagated(self, z: Array, parts: dict[str, Array], in_theta: Array) -> Array:
+    def _back_propagated(self, z: Array, parts: dict[str, Array], in_theta: Array | None) -> Array:
         """d network / dz (N, rows, seen); what concerns the weights is written into ``in_theta``."""
         slope, hidden, last = activation(self.architecture.activation).slope, self._hidden(z, parts), self._layers
         self._write(in_theta, f"{self.prefix}W{last}", hidden[-1])
         if (bias := f"{self.prefix}b{last}") in parts:
-            self._write(in_theta, bias, np.ones((len(z), 1)))
+            self._write(in_theta, bias, None)
         gradient = np.broadcast_to(parts[f"{self.prefix}W{last}"], (len(z), self._rows, hidden[-1].shape[1]))
         for layer in range(last - 1, 0, -1):
             gradient = gradient * slope(hidden[layer])[:, None, :]
             name, before = f"{self.prefix}W{layer}", hidden[layer - 1]
-            into = in_theta[:, :, self.architecture.parts[name]].reshape(*gradient.shape[:2], before.shape[1], -1)
-            np.multiply(gradient[:, :, None, :], before[:, None, :, None], out=into)
-            in_theta[:, :, self.architecture.parts[f"{self.prefix}b{layer}"]] = gradient
+            if in_theta is not None:
+                into = in_theta[:, :, self.architecture.parts[name]].reshape(*gradient.shape[:2], before.shape[1], -1)
+                np.multiply(gradient[:, :, None, :], before[:, None, :, None], out=into)
+                in_theta[:, :, self.architecture.parts[f"{self.prefix}b{layer}"]] = gradient
             gradient = gradient @ parts[name]
         return gradient
 
-    def _write(self, in_theta: Array, name: str, factors: Array) -> None:
-        """d (M z) / dM for the matrix of a name: entry M_ij, stored by columns, moves row i by z_j."""
+    def _write(self, in_theta: Array | None, name: str, factors: Array | None) -> None:
+        """d (M z) / dM for the matrix of a name: entry M_ij, stored by columns, moves row i by z_j; None is z = 1."""
+        if in_theta is None:
+            return
         cut, rows = self.architecture.parts[name], self._rows
         for i in range(rows):
-            in_theta[:, i, cut.start + i : cut.stop : rows] = factors
+            in_theta[:, i, cut.start + i : cut.stop : rows] = 1.0 if factors is None else factors

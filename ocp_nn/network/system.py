@@ -87,6 +87,11 @@ class System:
         a, b, c, d = (j.reshape(len(x), -1, r).transpose(0, 2, 1) for j, r in zip(flat, rows, strict=True))
         return a, b, c, d
 
+    def state_jacobians(self, x: Array, v: Array, theta: Array) -> tuple[Array, Array]:
+        """df/dx (N, n, n) and dg/dx (N, m, n) alone."""
+        a, _, c, _ = self.jacobians(x, v, theta)
+        return a, c
+
     def curvatures(self, x: Array, v: Array, theta: Array, costates: Array, slopes: Array) -> Array:
         """Hessians of <costate, f> + <slope, g> in (x, theta), (N, n + P, n + P), at the rows of all but theta."""
         width = self.num_states + self.num_parameters

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from ...base import checks
 from ...base.display import brief
-from ...problem.training import TRAINING_PROBLEM, TrainingProblem
+from ...problem.optimal_control import PROBLEM, OptimalControlProblem
+from ...problem.shooting import check_nodes
+from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from .formulations import MultipleShooting, SingleShooting
+from .general import FIXED, PENALISED, WrittenOut
 from .point import LinearisedPoint, linearise_at, shooting_name
 from .spectrum import Spectrum
 
@@ -77,7 +80,7 @@ class Measurement:
 
 
 def measure(
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     trajectory: Trajectory,
     *,
     nodes: Sequence[Iterable[int]] | None = None,
@@ -90,7 +93,10 @@ def measure(
 
     Parameters
     ----------
-    problem : TrainingProblem
+    problem : OptimalControlProblem
+        A :class:`ocp_nn.TrainingProblem` of squares and weights that are not shared, of any size; any other one up to
+        :data:`.general.LARGEST` variables and constraints, without the matrices ``"covariance"`` and
+        ``"information"`` (:mod:`.general`).
     trajectory : Trajectory
         Any point; ``problem.lift(controls)`` gives that of given weights, with back-propagated multipliers.
     nodes : sequence of node sets, optional
@@ -107,16 +113,51 @@ def measure(
     Raises
     ------
     ValueError
-        For an unknown route or matrix, nodes that do not exist, a penalty or weight decay that is not positive.
+        For an unknown route or matrix, nodes that do not exist, a penalty or weight decay that is not positive, and
+        what a general problem does not have.
     """
-    checks.check("problem", problem, TRAINING_PROBLEM)
+    checks.check("problem", problem, PROBLEM)
     checks.check("nodes", nodes, _NODE_SETS)
-    wanted = _check(route, matrices, penalties, problem.weight_decay)
+    checks.check("damping", damping, checks.NON_NEGATIVE)
+    wanted = _check(route, matrices, penalties, min(problem.decays))
+    sets = default_nodes(problem.num_stages) if nodes is None else nodes
+    if not (isinstance(problem, TrainingProblem) and problem.data.is_squares and not problem.network.is_tied):
+        _check_general(route, () if matrices is None else wanted)
+        return [
+            found for chosen in sets for found in _of_general(problem, trajectory, chosen, wanted, penalties, damping)
+        ]
     found: list[Measurement] = []
-    for chosen in default_nodes(problem.num_stages) if nodes is None else nodes:
+    for chosen in sets:
         point = linearise_at(problem, trajectory, chosen, damping=damping)
         found += measure_point(point, penalties=penalties, route=route, matrices=wanted)
     return found
+
+
+def _check_general(route: str, asked: Sequence[str]) -> None:
+    if route == "iterative":
+        raise ValueError(
+            "route='iterative' is for feed-forward networks of squares; other problems are written out: use 'auto'"
+        )
+    known = {name for names in (*FIXED.values(), *PENALISED.values()) for name in names}
+    if missing := [name for name in asked if name not in known]:
+        raise ValueError(
+            f"the matrix {missing[0]!r} is measured for feed-forward networks of squares only; for other problems "
+            f"there are {', '.join(name for name in MATRICES if name in known)}"
+        )
+
+
+def _of_general(
+    problem: OptimalControlProblem,
+    trajectory: Trajectory,
+    nodes: Iterable[int],
+    matrices: Sequence[str],
+    penalties: Sequence[float],
+    damping: float,
+) -> Iterator[Measurement]:
+    chosen = tuple(sorted(check_nodes(nodes, problem.num_stages)))
+    name = shooting_name(chosen, problem.num_stages)
+    for matrix, beta, spectrum in WrittenOut.at(problem, trajectory, chosen, damping).measures(matrices, penalties):
+        yield Measurement(matrix=matrix, shooting=name, penalty=beta, spectrum=spectrum)
 
 
 def default_nodes(num_stages: int) -> list[tuple[int, ...]]:

@@ -128,9 +128,11 @@ def linearise_at(
     """
     checks.check("problem", problem, TRAINING_PROBLEM)
     if not problem.data.is_squares:
-        raise ValueError(f"conditioning is measured for squares without sample weights, received {problem!r}")
+        raise ValueError(f"a linearised point is of squares without sample weights, received {problem!r}: see measure")
     if problem.network.is_tied:
-        raise ValueError(f"conditioning is measured for layers with weights of their own, received {problem!r}")
+        raise ValueError(
+            f"a linearised point is of layers with weights of their own, received {problem!r}: see measure"
+        )
     problem.check(trajectory)
     checks.check("damping", damping, checks.NON_NEGATIVE)
     shooting = Shooting(check_nodes(nodes, problem.num_stages))

@@ -41,6 +41,7 @@ _KINDS: dict[str, Kind] = {
     "acceleration": checks.BOOLEAN,
     "globalisation": one_of(GLOBALISATIONS),
     "sample_start": checks.BOOLEAN,
+    "gradient_start": checks.BOOLEAN,
     "second_order": checks.BOOLEAN,
     "max_restarts": integer(0),
     "form": one_of(("auto", *FORMS)),
@@ -97,6 +98,9 @@ class Options:
         ``"levenberg-marquardt"`` or ``"armijo"``.
     sample_start : bool
         Begin on a sample of the data where there are many more samples than controls and no initial point is given.
+    gradient_start : bool
+        Begin with L-BFGS in single shooting where the loss is that of a classifier, a factorisation is dear, signals
+        reach the last state, and no initial point is given (:mod:`.gradient_start`).
     second_order : bool
         Finish in the controls alone, with exact Hessians where they pay, once the augmented Lagrangian has settled.
     max_restarts : int
@@ -131,6 +135,7 @@ class Options:
     acceleration: bool = True
     globalisation: str = "levenberg-marquardt"
     sample_start: bool = True
+    gradient_start: bool = True
     second_order: bool = True
     max_restarts: int = 40
     form: str = "auto"

@@ -1,4 +1,4 @@
-"""The start of a solve on a sample of the data, where there are many more samples than controls."""
+"""The start of a solve: by gradients (:mod:`.gradient_start`), or on a sample where samples abound."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.training import TrainingProblem
 from .finish import SETTLED_GAIN
+from .gradient_start import descended, is_worthwhile
 from .initialise import initialise
 from .options import Options
 from .outer_loop import init, step, terminate
@@ -38,7 +39,7 @@ def begin(
     deadline: float = np.inf,
     observe: Callable[[Arrays], object] | None = None,
 ) -> SolverState:
-    """:func:`init`; where no point is given and samples abound, after training on some of them.
+    """:func:`init`; where no point is given perhaps after L-BFGS, or after training on some of many samples.
 
     Parameters
     ----------
@@ -52,10 +53,12 @@ def begin(
     options = options or Options()
     if initial is not None or not isinstance(problem, TrainingProblem):
         return init(problem, initial, options)
+    controls = initialise(problem, options.initialisation, options.seed)
+    if is_worthwhile(problem, controls, options):
+        return init(problem, descended(problem, controls, deadline=deadline, observe=observe), options)
     sample = sample_of(problem, options)
     if sample is None:
         return init(problem, initial, options)
-    controls = initialise(problem, options.initialisation, options.seed)
     controls, steps = _trained_on_sample(problem, sample, controls, sample_options(options), deadline, observe)
     state = init(problem, controls, options)
     return replace(state, counts=state.added(sample_steps=steps))

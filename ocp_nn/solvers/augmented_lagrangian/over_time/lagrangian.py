@@ -166,12 +166,16 @@ class Lagrangian:
         estimate[self.nodes] += self.penalty * point.defects[self.nodes]
         return estimate
 
-    def jacobians(self, point: Point) -> Jacobians:
-        """Of f and g at all states."""
+    def jacobians(self, point: Point, *, states_only: bool = False) -> Jacobians:
+        """Of f and g at all states; ``states_only`` leaves out those in theta, of which no column is there then."""
         problem, (steps, records, n) = self.problem, point.states.shape
-        flat = problem.model.jacobians(point.theta, point.states.reshape(-1, n), problem.v.reshape(steps * records, -1))
-        a, b, c, d = (np.ascontiguousarray(j).reshape(steps, records, *j.shape[1:]) for j in flat)
-        return Jacobians(a, b, c, d)
+        flat = point.theta, point.states.reshape(-1, n), problem.v.reshape(steps * records, -1)
+        if states_only:
+            a, c = problem.model.state_jacobians(*flat)
+            each = a, np.zeros((*a.shape[:2], 0)), c, np.zeros((*c.shape[:2], 0))
+        else:
+            each = problem.model.jacobians(*flat)
+        return Jacobians(*(np.ascontiguousarray(j).reshape(steps, records, *j.shape[1:]) for j in each))
 
     def subproblem(
         self, point: Point, jacobians: Jacobians, damping: float, *, states_only: bool = False
@@ -199,6 +203,7 @@ class Lagrangian:
             damping=damping,
             initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
             initial_weight=problem.initial_weight,
+            trusted=True,
         )
 
     def _bends(self, point: Point, rows: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -162,7 +162,7 @@ def _smoothed(lagrangian: Lagrangian, point: Point, predicted: float) -> Point:
     for _ in range(_PASSES):
         if not point.is_finite:
             return point
-        jacobians = lagrangian.jacobians(point)
+        jacobians = lagrangian.jacobians(point, states_only=True)
         subproblem = lagrangian.subproblem(point, jacobians, 1.0, states_only=True)
         step = _solved(prepare(subproblem, "kalman"), 1.0)
         if step is None:
