@@ -27,6 +27,7 @@ from .network.check_derivatives import check_derivatives
 from .network.layers import Dense, Symbolic
 from .network.model import ExtrapolationWarning, Model
 from .network.network import Network
+from .network.online_observer import Observer
 from .network.state_space import StateSpaceModel
 from .problem.certificate import Certificate, certify
 from .problem.identification import IdentificationProblem
@@ -60,6 +61,7 @@ __all__ = [
     "LoadError",
     "Model",
     "Network",
+    "Observer",
     "OptimalControlProblem",
     "Options",
     "OverfittingWarning",

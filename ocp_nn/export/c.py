@@ -20,7 +20,7 @@ from ..network.links import link_named
 from ..network.model import Model
 from .casadi_function import casadi_function
 
-__all__ = ["write_c"]
+__all__ = ["generated", "write_c"]
 
 _WRAPPER = """
 #ifdef __cplusplus
@@ -60,12 +60,13 @@ def write_c(model: Model, path: str | os.PathLike[str], name: str = "model") -> 
         If ``name`` is no C identifier, or means something else in C.
     """
     function = casadi_function(model, name)
-    code = _generated(function) + _wrapper(model, function)
+    code = generated(function) + _wrapper(model, function)
     with atomic_write(path) as file:
         file.write(code.encode())
 
 
-def _generated(function: ca.Function) -> str:
+def generated(function: ca.Function) -> str:
+    """The code of CasADi's generator."""
     # the generator writes to files only
     with tempfile.TemporaryDirectory() as folder:
         generator = ca.CodeGenerator(f"{function.name()}.c", {"with_header": False})

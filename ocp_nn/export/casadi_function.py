@@ -26,7 +26,7 @@ from ..network.links import link_named
 from ..network.model import Model
 from .names import NAME
 
-__all__ = ["casadi_function", "write_casadi"]
+__all__ = ["casadi_function", "saved_function", "write_casadi"]
 
 Array = NDArray[np.float64]
 
@@ -68,12 +68,13 @@ def write_casadi(model: Model, path: str | os.PathLike[str], name: str = "model"
     OSError
         If the file, or CasADi's own in the folder for temporary ones, cannot be written.
     """
-    content = _content(casadi_function(model, name), model.x_range)
+    content = saved_function(casadi_function(model, name), model.x_range)
     with atomic_write(path) as file:
         file.write(content)
 
 
-def _content(function: ca.Function, x_range: Array | None) -> bytes:
+def saved_function(function: ca.Function, x_range: Array | None) -> bytes:
+    """What ``casadi.Function.load`` reads, with a range behind it where there is one."""
     # CasADi writes what ``load`` reads to files only
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "function"

@@ -16,11 +16,11 @@ from ..network.layers import Dense
 from ..network.links import link_named
 from ..network.model import Model
 
-__all__ = ["write_numpy"]
+__all__ = ["ACTIVATION_CODE", "digits", "write_numpy"]
 
 Array = NDArray[np.float64]
 
-_ACTIVATIONS = {
+ACTIVATION_CODE = {
     "tanh": "np.tanh(a)",
     "sigmoid": "0.5 + 0.5 * np.tanh(0.5 * a)",
     "relu": "np.maximum(a, 0.0)",
@@ -104,13 +104,13 @@ def write_numpy(model: Model, path: str | os.PathLike[str]) -> None:
         classes=model.classes,
         meaning=link_named(model.link).meaning,
         response=_RESPONSES[model.link],
-        x_range=None if model.x_range is None else f"np.array({_digits(model.x_range)})",
-        x_mean=_digits(model.x_scaler.mean),
-        x_scale=_digits(model.x_scaler.scale),
-        y_mean=_digits(model.y_scaler.mean),
-        y_scale=_digits(model.y_scaler.scale),
+        x_range=None if model.x_range is None else f"np.array({digits(model.x_range)})",
+        x_mean=digits(model.x_scaler.mean),
+        x_scale=digits(model.x_scaler.scale),
+        y_mean=digits(model.y_scaler.mean),
+        y_scale=digits(model.y_scaler.scale),
         layers="\n".join(layers),
-        activations="\n".join(f"    {name!r}: lambda a: {_ACTIVATIONS[name]}," for name in used),
+        activations="\n".join(f"    {name!r}: lambda a: {ACTIVATION_CODE[name]}," for name in used),
     )
     with atomic_write(path) as file:
         file.write(text.encode())
@@ -120,8 +120,9 @@ def _layer_line(k: int, layer: object, u: Array) -> str:
     if not isinstance(layer, Dense):
         raise ValueError(f"stage {k} is a CasADi function, which NumPy cannot evaluate: export to CasADi or C instead")
     weight, bias = layer.weights(u)
-    return f"    (np.array({_digits(weight.T)}), np.array({_digits(bias)}), {layer.activation!r}, {layer.residual}),"
+    return f"    (np.array({digits(weight.T)}), np.array({digits(bias)}), {layer.activation!r}, {layer.residual}),"
 
 
-def _digits(values: Array) -> str:
+def digits(values: Array) -> str:
+    """All digits, as Python lists."""
     return repr(values.tolist())

@@ -9,7 +9,7 @@ when a graph is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..base.atomic import atomic_write
 from ..network.layers import Dense
 from ..network.model import Model
 
-__all__ = ["onnx_model", "write_onnx"]
+__all__ = ["ACTIVATION_NODES", "Graph", "onnx_model", "onnx_package", "write_onnx"]
 
 Array = NDArray[np.float64]
 
@@ -43,10 +43,10 @@ def onnx_model(model: Model, *, dtype: str = "float64") -> Any:
     ValueError
         For a symbolic stage, which ONNX has no operator for, an unknown ``dtype``, or numbers beyond single precision.
     """
-    helper, checker = _onnx()
+    onnx_package()
     if dtype not in ("float64", "float32"):
         raise ValueError(f"dtype must be 'float64' or 'float32', received {dtype!r}")
-    graph = _Graph(dtype)
+    graph = Graph(dtype)
     x = graph.apply("Sub", "x", graph.constant("x_mean", model.x_scaler.mean))
     x = graph.apply("Div", x, graph.constant("x_scale", model.x_scaler.scale))
     for k, (layer, u) in enumerate(zip(model.network.layers, model.layer_controls, strict=True)):
@@ -54,14 +54,15 @@ def onnx_model(model: Model, *, dtype: str = "float64") -> Any:
             raise ValueError(f"stage {k} is a CasADi function, which ONNX cannot hold: export to CasADi or C instead")
         weight, bias = layer.weights(u)
         a = graph.apply("Gemm", x, graph.constant(f"W{k}", weight.T), graph.constant(f"b{k}", bias))
-        y = _ACTIVATIONS[layer.activation](graph, a)
+        y = ACTIVATION_NODES[layer.activation](graph, a)
         x = graph.apply("Add", x, y) if layer.residual else y
     x = graph.apply("Mul", x, graph.constant("y_scale", model.y_scaler.scale))
     end = "y" if model.link == "identity" else None
     x = graph.apply("Add", x, graph.constant("y_mean", model.y_scaler.mean), output=end)
     if end is None:
         graph.apply(_RESPONSES[model.link], x, output="y")
-    return graph.finish(model, helper, checker)
+    network = model.network
+    return graph.finished({"x": network.num_inputs}, {"y": network.num_outputs}, _properties(model))
 
 
 def write_onnx(model: Model, path: str | os.PathLike[str], *, dtype: str = "float64") -> None:
@@ -71,7 +72,14 @@ def write_onnx(model: Model, path: str | os.PathLike[str], *, dtype: str = "floa
         file.write(content)
 
 
-def _onnx() -> tuple[Any, Any]:
+def onnx_package() -> tuple[Any, Any]:
+    """Helper and checker of the package onnx.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     try:
         from onnx import checker, helper
     except ImportError:
@@ -79,7 +87,7 @@ def _onnx() -> tuple[Any, Any]:
     return helper, checker
 
 
-class _Graph:
+class Graph:
     """Nodes and constants in the order they are asked for."""
 
     def __init__(self, dtype: str) -> None:
@@ -92,6 +100,7 @@ class _Graph:
         self._constants: list[Any] = []
 
     def constant(self, name: str, values: Array) -> str:
+        """Add numbers under a name, which comes back."""
         with np.errstate(over="ignore", under="ignore"):
             array = np.ascontiguousarray(values, dtype=self._dtype)
         if not np.isfinite(array).all() or (name.endswith("_scale") and not array.all()):
@@ -99,21 +108,26 @@ class _Graph:
         self._constants.append(self._numpy_helper.from_array(array, name))
         return name
 
-    def apply(self, operator: str, *inputs: str, output: str | None = None) -> str:
+    def apply(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Add a node; the name of its output."""
         output = output or f"t{len(self._nodes)}"
-        self._nodes.append(self._helper.make_node(operator, list(inputs), [output]))
+        self._nodes.append(self._helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def finish(self, model: Model, helper: Any, checker: Any) -> Any:
+    def finished(self, inputs: Mapping[str, int], outputs: Mapping[str, int], properties: dict[str, str]) -> Any:
+        """The graph as a model with these inputs and outputs, by name and width, checked."""
         from ..base.version import VERSION
 
-        shapes = [("x", model.network.num_inputs), ("y", model.network.num_outputs)]
-        ends = [helper.make_tensor_value_info(name, self._kind, ["N", width]) for name, width in shapes]
-        graph = helper.make_graph(self._nodes, "ocp_nn", ends[:1], ends[1:], self._constants)
+        helper, checker = onnx_package()
+        ends = [
+            [helper.make_tensor_value_info(name, self._kind, ["N", width]) for name, width in some.items()]
+            for some in (inputs, outputs)
+        ]
+        graph = helper.make_graph(self._nodes, "ocp_nn", *ends, self._constants)
         opset = [helper.make_opsetid("", _OPSET)]
         proto = helper.make_model(graph, producer_name="ocp_nn", producer_version=VERSION, opset_imports=opset)
         proto.ir_version = min(proto.ir_version, 8)  # what runtimes of this operator set read
-        helper.set_model_props(proto, _properties(model))
+        helper.set_model_props(proto, properties)
         checker.check_model(proto)
         return proto
 
@@ -129,7 +143,7 @@ def _properties(model: Model) -> dict[str, str]:
     return names | {"x_min": low, "x_max": high}
 
 
-def _softplus(graph: _Graph, a: str) -> str:
+def _softplus(graph: Graph, a: str) -> str:
     """log(1 + e^a) = max(a, 0) + log(1 + e^-|a|)"""
     one = graph.constant(f"one_{a}", np.ones(1))
     small = graph.apply("Exp", graph.apply("Neg", graph.apply("Abs", a)))
@@ -139,7 +153,7 @@ def _softplus(graph: _Graph, a: str) -> str:
 # Softmax is along the last axis; runtimes subtract the largest logit, and branch at zero.
 _RESPONSES = {"logistic": "Sigmoid", "softmax": "Softmax", "log": "Exp"}
 
-_ACTIVATIONS: dict[str, Callable[[_Graph, str], str]] = {
+ACTIVATION_NODES: dict[str, Callable[[Graph, str], str]] = {
     "tanh": lambda graph, a: graph.apply("Tanh", a),
     "sigmoid": lambda graph, a: graph.apply("Sigmoid", a),
     "relu": lambda graph, a: graph.apply("Relu", a),

@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from ...problem.losses import Logistic, Softmax
 from ...problem.optimal_control import OptimalControlProblem
@@ -62,6 +61,8 @@ def descended(
     observe: Callable[[Arrays], object] | None = None,
 ) -> Arrays:
     """Controls that L-BFGS finds from these; they come back where it finds nothing lower."""
+    from scipy.optimize import minimize  # slow to import
+
     cuts = np.cumsum([len(u) for u in controls])[:-1]
     objectives: list[float] = []
 
