@@ -332,10 +332,12 @@ def test_a_loss_of_ones_own_may_be_negative(shift):
     assert certify(negative, result.trajectory).passed()
 
 
-def test_conditioning_is_for_squares():
+def test_conditioning_of_other_losses_is_written_out():
     training = problem("logistic")
+    point = training.lift(training.network.init_controls(0))
+    assert {m.matrix for m in ocp_nn.conditioning.measure(training, point)} >= {"kkt", "primal", "dual", "hessian"}
     with pytest.raises(ValueError, match=r"squares without sample weights, received TrainingProblem\(.*loss=logistic"):
-        ocp_nn.conditioning.measure(training, training.lift(training.network.init_controls(0)))
+        ocp_nn.conditioning.linearise_at(training, point)
 
 
 def test_a_sample_of_the_data_keeps_loss_and_weights():

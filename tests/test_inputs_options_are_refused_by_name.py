@@ -124,6 +124,7 @@ OPTIONS = {
     "damping": "positive",
     "acceleration": "boolean",
     "globalisation": "word",
+    "gradient_start": "boolean",
     "sample_start": "boolean",
     "second_order": "boolean",
     "max_restarts": "integer >= 0",

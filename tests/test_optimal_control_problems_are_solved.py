@@ -234,6 +234,9 @@ def test_what_does_not_fit_is_one_clear_error(make, message):
     [shared_over_time(), TrainingProblem(Network.mlp([1, 2, 2, 2, 1], tied=True), [[0.0], [1.0]], [0.0, 1.0])],
     ids=["over time", "tied"],
 )
-def test_conditioning_says_what_it_does_not_know(problem):
+def test_conditioning_has_a_route_of_its_own_for_feed_forward_networks(problem):
+    """What is written out serves any problem; a linearised point, which may be large, does not."""
+    point = problem.rollout(problem.init_controls())
+    assert len(conditioning.measure(problem, point, nodes=[()])) > 5
     with pytest.raises(ValueError, match=r"TrainingProblem|weights of their own"):
-        list(conditioning.measure(problem, problem.rollout(problem.init_controls())))
+        conditioning.linearise_at(problem, point)

@@ -42,6 +42,7 @@ _FINE = {
     "damping": [0.3, 1e-12, 1e12, 1],
     "acceleration": [True, False, np.bool_(True)],
     "globalisation": ["levenberg-marquardt", "armijo"],
+    "gradient_start": [True, False],
     "sample_start": [True, False],
     "second_order": [True, False],
     "max_restarts": [0, 1, 2],
