@@ -281,3 +281,22 @@ def test_the_figure_draws_any_number_of_classes(classes, tmp_path):
     figure.savefig(tmp_path / "f.png")
     written = [text.get_text() for text in figure.axes[0].texts]
     assert written == ([str(n) for n in confusion(y, p).ravel()] if classes <= 15 else [])
+
+
+def test_the_kink_of_hubers_loss_is_an_option(tmp_path, capsys):
+    """Small, it counts absolute deviations; large, it is squares; a resume keeps it."""
+    objectives = {}
+    for delta in ("0.1", "100"):
+        out = tmp_path / delta
+        arguments = ["sin2x", "--hidden", "3", "--loss", "huber", "--huber-delta", delta, "--weight-decay", "1"]
+        assert main(["fit", *arguments, "--reference", "none", "--quiet", "--out", str(out)]) == 0
+        objectives[delta] = json.loads((out / "summary.json").read_text())["objective"]
+        assert json.loads((out / "run.json").read_text())["arguments"]["huber_delta"] == float(delta)
+        assert ocp_nn.load(out / "checkpoint.npz").problem.loss.delta == float(delta)
+    assert objectives["0.1"] < objectives["100"]
+    assert main(["fit", "--resume", str(tmp_path / "0.1"), "--quiet"]) == 0
+    capsys.readouterr()
+    for wrong in ("0", "-1", "nan", "big"):
+        with pytest.raises(SystemExit):
+            main(["fit", "sin2x", "--huber-delta", wrong])
+        assert "--huber-delta" in capsys.readouterr().err

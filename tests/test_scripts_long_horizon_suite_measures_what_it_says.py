@@ -131,3 +131,9 @@ def test_of_a_run_that_two_files_have_the_later_one_counts(suite, small, tmp_pat
     again.write_text(json.dumps(other))
     runs = suite.results_of([small["json"], again])["runs"]
     assert [run["status"] for run in runs].count("again") == 1 and len(runs) == 6
+
+
+def test_jax_sysid_is_a_method_where_it_is_installed(suite):
+    from horizon_suite import jax_peer, methods
+
+    assert (jax_peer.JAX_SYSID in methods.METHODS) == jax_peer.is_there()

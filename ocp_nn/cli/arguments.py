@@ -18,7 +18,7 @@ from ..base.checks import Kind
 from ..learning.data import Dataset, load_dataset
 from ..learning.experiment import Experiment
 from ..learning.selection import Selection, choose_weight_decay
-from ..problem.losses import LOSSES
+from ..problem.losses import LOSSES, Huber
 
 __all__ = [
     "add_column_arguments",
@@ -58,6 +58,9 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     parser.add_argument("--loss", choices=("auto", *LOSSES), default="auto",
                         help="what is minimised; logistic and softmax take the target as labels of classes, poisson as "
                              "counts; default auto: classes where the target holds words, else squared")  # fmt: skip
+    parser.add_argument("--huber-delta", metavar="D", type=_delta, default=Huber.delta,
+                        help=f"where Huber's loss becomes linear, in robust standard deviations of the target; "
+                             f"default {Huber.delta}")  # fmt: skip
     parser.add_argument("--weight-decay", metavar="RHO", type=_weight_decay, default=None,
                         help="Tikhonov weight of all weights and biases; default auto: of those tried, the largest "
                              "whose error on held-out training samples is within 2 %% of the smallest")  # fmt: skip
@@ -85,7 +88,14 @@ def load_data(args: argparse.Namespace) -> Dataset:
 
 def prepare_experiment(args: argparse.Namespace, data: Dataset) -> Experiment:
     """Split and scaled data, and the network that the arguments describe."""
-    return Experiment.prepare(data, args.hidden, activation=args.activation, test_size=args.test_size, seed=args.seed)
+    return Experiment.prepare(
+        data,
+        args.hidden,
+        activation=args.activation,
+        test_size=args.test_size,
+        seed=args.seed,
+        huber_delta=args.huber_delta,
+    )
 
 
 def select_weight_decay(
@@ -188,6 +198,9 @@ _widths_of_layers = reader(
     checks.sequence(checks.WIDTH, "positive integers separated by commas, or 'none'"), read_list(read_integer)
 )
 _decay = reader(Kind(f"'auto' or {checks.NON_NEGATIVE.words}", checks.NON_NEGATIVE.accepts), read_number)
+
+
+_delta = reader(checks.POSITIVE, read_number)
 
 
 def _widths(text: str) -> tuple[int, ...]:

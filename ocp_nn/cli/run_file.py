@@ -14,6 +14,7 @@ from ..base.schema import (
     AMOUNT,
     COUNT,
     NUMBER,
+    POSITIVE,
     TEXT,
     TEXTS,
     Kind,
@@ -28,7 +29,7 @@ from ..base.schema import (
 from ..learning.data import BUILTIN
 from ..learning.selection import Selection
 from ..network.activations import ACTIVATIONS
-from ..problem.losses import LOSSES
+from ..problem.losses import LOSSES, Huber
 from ..problem.result import Result
 from ..report import write_json
 from ..solvers.augmented_lagrangian.files import load
@@ -52,6 +53,7 @@ _ARGUMENTS: Table = {
     "test_size": NUMBER,
     "seed": COUNT,
     "loss": Optional(one_of("auto", *LOSSES), "auto"),
+    "huber_delta": Optional(POSITIVE, Huber.delta),
     "shooting": one_of("multiple", "single"),
     "reference": one_of("ipopt", "none"),
 }

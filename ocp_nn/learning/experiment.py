@@ -19,7 +19,7 @@ from ..base import checks
 from ..base.display import brief
 from ..network.model import Model, column_range
 from ..network.network import Network
-from ..problem.losses import Loss, loss_named
+from ..problem.losses import Huber, Loss, loss_named
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -49,6 +49,8 @@ class Experiment:
     x_scaler, y_scaler : Scaler
         Fitted on the training part: mean and standard deviation; for Huber's loss median and median distance from it,
         which outliers do not move; nothing for classes and counts.
+    huber_delta : float
+        Where Huber's loss, if the data set asks for it, becomes linear, in standard units of the targets.
     """
 
     dataset: Dataset
@@ -56,6 +58,7 @@ class Experiment:
     network: Network
     x_scaler: Scaler
     y_scaler: Scaler
+    huber_delta: float = Huber.delta
 
     __repr__ = brief
 
@@ -69,6 +72,7 @@ class Experiment:
         split: Split | None = None,
         test_size: float = 0.1,
         seed: int = 0,
+        huber_delta: float = Huber.delta,
     ) -> Experiment:
         """Split (unless a split is given), scale and build the network.
 
@@ -81,16 +85,18 @@ class Experiment:
         """
         checks.check("dataset", dataset, checks.instance(Dataset, "an ocp_nn.Dataset"))
         checks.check("hidden", hidden, checks.WIDTHS)
+        checks.check("huber_delta", huber_delta, checks.POSITIVE)
         network = Network.mlp([dataset.num_features, *hidden, dataset.num_targets], activation=activation)
         split = _random_split(dataset, test_size, seed) if split is None else split
         scalers = Scaler.fit(dataset.x[split.train]), _target_scaler(dataset.loss, dataset.y[split.train])
         scalers[0].transform(dataset.x[split.test])  # a value it cannot express is refused before anything is trained
-        return cls(dataset, split, network, *scalers)
+        return cls(dataset, split, network, *scalers, float(huber_delta))
 
     @property
     def loss(self) -> Loss:
         """That of the data set, for targets in standard units."""
-        return loss_named(self.dataset.loss)
+        name = self.dataset.loss
+        return Huber(self.huber_delta) if name == "huber" else loss_named(name)
 
     @property
     def measure(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .jax_peer import JAX_SYSID
 from .measures import CLOSED, WITHIN, time_to
 from .methods import IPOPT_MULTIPLE, METHODS, OURS, family
 from .problems import DEFAULT, TANKS
@@ -39,7 +40,7 @@ def problems_of(runs: Sequence[Run]) -> list[str]:
 
 def families(runs: Sequence[Run]) -> list[str]:
     there = {family(run["method"]) for run in runs}
-    return [name for name in dict.fromkeys(map(family, METHODS)) if name in there]
+    return [name for name in dict.fromkeys(map(family, (*METHODS, JAX_SYSID))) if name in there]
 
 
 def some(runs: Sequence[Run], problem: str, name: str) -> list[Run]:
