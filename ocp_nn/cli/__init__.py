@@ -17,11 +17,11 @@ from typing import NoReturn
 
 from ..base import program
 from ..base.version import VERSION
-from . import compare, conditioning, datasets, doctor, export, fit, predict
+from . import compare, conditioning, datasets, doctor, export, fit, identify, predict
 
 __all__ = ["main"]
 
-_COMMANDS = (fit, compare, predict, conditioning, export, datasets, doctor)
+_COMMANDS = (fit, identify, compare, predict, conditioning, export, datasets, doctor)
 
 _EPILOG = """\
 examples:

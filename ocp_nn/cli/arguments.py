@@ -23,6 +23,8 @@ from ..problem.losses import LOSSES, Huber
 __all__ = [
     "add_column_arguments",
     "add_problem_arguments",
+    "column_names",
+    "count",
     "fold",
     "load_data",
     "make_folder",
@@ -34,9 +36,12 @@ __all__ = [
     "read_list",
     "read_number",
     "reader",
+    "seed",
     "select_weight_decay",
     "silent",
     "table_width",
+    "weight_decay",
+    "widths",
 ]
 
 
@@ -50,7 +55,7 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     )
     add_column_arguments(parser)
     parser.add_argument(
-        "--hidden", metavar="WIDTHS", type=_widths, default=(20, 20), help="default 20,20; 'none' is linear"
+        "--hidden", metavar="WIDTHS", type=widths, default=(20, 20), help="default 20,20; 'none' is linear"
     )
     parser.add_argument(
         "--activation", metavar="NAME", default="tanh", help="tanh (default), sigmoid, relu, softplus, identity"
@@ -61,23 +66,23 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     parser.add_argument("--huber-delta", metavar="D", type=_delta, default=Huber.delta,
                         help=f"where Huber's loss becomes linear, in robust standard deviations of the target; "
                              f"default {Huber.delta}")  # fmt: skip
-    parser.add_argument("--weight-decay", metavar="RHO", type=_weight_decay, default=None,
+    parser.add_argument("--weight-decay", metavar="RHO", type=weight_decay, default=None,
                         help="Tikhonov weight of all weights and biases; default auto: of those tried, the largest "
                              "whose error on held-out training samples is within 2 %% of the smallest")  # fmt: skip
     parser.add_argument(
         "--test-size", metavar="SHARE", type=_test_size, default=0.1, help="share held out, default 0.1"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=_seed, default=0, help="of the split and the initial weights, default 0"
+        "--seed", metavar="N", type=seed, default=0, help="of the split and the initial weights, default 0"
     )
 
 
 def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     """Which columns of the data are targets and which inputs."""
     parser.add_argument("--target", metavar="COL", action="append", help="column to predict (may be repeated)")
-    parser.add_argument("--features", metavar="COLS", type=_column_names, action="extend",
+    parser.add_argument("--features", metavar="COLS", type=column_names, action="extend",
                         help="the inputs, separated by commas; default all other columns")  # fmt: skip
-    parser.add_argument("--drop", metavar="COLS", type=_column_names, action="extend",
+    parser.add_argument("--drop", metavar="COLS", type=column_names, action="extend",
                         help="instead of --features: columns to leave out, separated by commas")  # fmt: skip
 
 
@@ -142,7 +147,7 @@ def silent(line: str) -> None:
     pass
 
 
-def _column_names(text: str) -> list[str]:
+def column_names(text: str) -> list[str]:
     """Names separated by commas; one that has a comma itself stands in double quotes."""
     names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
     if not names or not all(names):
@@ -192,7 +197,8 @@ def _read_path(text: str) -> Path:
 
 positive = reader(checks.POSITIVE, read_number)
 path = reader(Kind("a path", lambda _: True), _read_path)
-_seed = reader(checks.SEED, read_integer)
+seed = reader(checks.SEED, read_integer)
+count = reader(checks.integer(1), read_integer)
 _test_size = reader(checks.SHARE, read_number)
 _widths_of_layers = reader(
     checks.sequence(checks.WIDTH, "positive integers separated by commas, or 'none'"), read_list(read_integer)
@@ -203,11 +209,13 @@ _decay = reader(Kind(f"'auto' or {checks.NON_NEGATIVE.words}", checks.NON_NEGATI
 _delta = reader(checks.POSITIVE, read_number)
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def widths(text: str) -> tuple[int, ...]:
+    """Positive integers separated by commas, or none."""
     return () if text.strip() == "none" else _widths_of_layers(text)
 
 
-def _weight_decay(text: str) -> float | None:
+def weight_decay(text: str) -> float | None:
+    """A number, or None for ``auto``."""
     return None if text == "auto" else _decay(text)
 
 
