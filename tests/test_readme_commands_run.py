@@ -31,6 +31,7 @@ IN_SMALL = {
     "python scripts/bench_classification.py": "--quick --only timed --limit 0.1",
     "python scripts/bench_forward_dp.py": "--quick --only forms",
     "python scripts/certify_random_problems.py": "--cases 20",
+    "python scripts/mpc_tanks.py": "--quick",
     "python scripts/fuzz.py": "--cases 20 --jobs 1",
 }
 PROGRAMS = ("ocp-nn", "pip", "python", "python3")
