@@ -1,8 +1,8 @@
 """jax-sysid (A. Bemporad) on the same objective: Adam for 2,000 epochs, then L-BFGS-B for 10,000 (Bemporad 2024).
 
 The same model, written in JAX, from the same parameters and x_0; its loss is ours times 2/T, weight decay and prior of
-x_0 included.  It is a peer for one record with inputs, and for the model of the suite: a linear part, one hidden layer
-of tanh units, a linear output.  Needs the package jax-sysid, which is not installed with the others.
+x_0 included.  It is a peer for records of one length with inputs, and for the model of the suite: a linear part, one
+hidden layer of tanh units, a linear output.  Needs the package jax-sysid, which is not installed with the others.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ def is_there() -> bool:
 
 
 def fitted(
-    problem: ocp_nn.IdentificationProblem, theta: np.ndarray, initial: np.ndarray
+    problem: ocp_nn.IdentificationProblem,
+    theta: np.ndarray,
+    initial: np.ndarray,
+    *,
+    adam: int = ADAM,
+    lbfgs: int = LBFGS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters and x_0 (1, n) that it finds.
+    """Parameters and x_0 (N, n) that it finds in so many epochs.
 
     Raises
     ------
     ValueError
-        For several records, or none with inputs.
+        For records of different length, without inputs, or another model.
     """
     import jax
 
@@ -43,8 +48,9 @@ def fitted(
     from jax_sysid.models import Model
 
     model, form = problem.model, problem.model.architecture
-    if problem.num_samples != 1 or not model.num_inputs or form is None or len(form.hidden_layer_sizes) != 1:
-        raise ValueError("jax-sysid is a peer for one record with inputs and one hidden layer")
+    one_length = len({*problem.records.lengths}) == 1
+    if not one_length or not model.num_inputs or form is None or len(form.hidden_layer_sizes) != 1:
+        raise ValueError("jax-sysid is a peer for records of one length with inputs, and one hidden layer")
     parts = form.split(theta.copy())
     names = list(parts)
 
@@ -58,10 +64,11 @@ def fitted(
         return p["C"] @ x + p["d"][:, 0]
 
     peer = Model(model.num_states, model.num_outputs, model.num_inputs, state_fcn=dynamics, output_fcn=output)
-    peer.init(params=[np.array(parts[name]) for name in names], x0=initial[0])
+    peer.init(params=[np.array(parts[name]) for name in names], x0=list(initial))
     steps = problem.num_stages
     peer.loss(rho_x0=problem.initial_weight / steps, rho_th=problem.weight_decay / steps)
-    peer.optimization(adam_eta=1e-3, adam_epochs=ADAM, lbfgs_epochs=LBFGS, iprint=-1)
-    peer.fit(problem.y[:, 0], problem.v[:, 0])
+    peer.optimization(adam_eta=1e-3, adam_epochs=adam, lbfgs_epochs=lbfgs, iprint=-1)
+    records = range(problem.num_samples)
+    peer.fit([problem.y[:, i] for i in records], [problem.v[:, i] for i in records])
     found = np.concatenate([np.asarray(part, dtype=float).ravel(order="F") for part in peer.params])
-    return found, np.asarray(peer.x0, dtype=float).reshape(1, -1)
+    return found, np.asarray(peer.x0, dtype=float).reshape(len(initial), -1)

@@ -1,0 +1,1 @@
+"""Methods, settings, published figures and tables of ``bench_identification.py``."""
