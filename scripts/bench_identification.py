@@ -11,8 +11,8 @@ parts after the window.  Methods whose package is not installed are named and le
 run once.
 
 ``--timed`` compares instead, on one objective and from one start, how long ours takes to the final objective of
-jax-sysid.  The JSON is rewritten after every run, ``--resume`` makes only the runs that it lacks, and ``--redraw`` makes
-the tables of one or several files.
+jax-sysid.  The JSON is rewritten after every run, ``--resume`` makes only the runs that it lacks, and ``--redraw``
+makes the tables of one or several files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 from bench import commit, processor, write_markdown
 from identification_suite import report, timed
-from identification_suite.methods import METHODS, OURS, SEEDED, missing
+from identification_suite.methods import METHODS, SEEDED, missing
 from identification_suite.settings import QUICK, SETS, load
 from threadpoolctl import threadpool_limits
 

@@ -34,12 +34,11 @@ from ocp_nn.learning.data import SequenceDataset
 from ocp_nn.learning.state_space.choice import known_states
 from ocp_nn.learning.state_space.model import IdentifiedModel
 from ocp_nn.learning.state_space.regressor import StateSpaceRegressor
-from ocp_nn.network.records import Records
 from ocp_nn.network.scaling import Scaler
 
 from .settings import Setting, shares
 
-__all__ = ["METHODS", "OURS", "Fitted", "Method", "SEEDED", "missing"]
+__all__ = ["METHODS", "OURS", "SEEDED", "Fitted", "Method", "missing"]
 
 Array = NDArray[np.float64]
 Pair = tuple[Array, Array]

@@ -18,7 +18,8 @@ Run = dict[str, Any]
 def line(run: Run) -> str:
     """A run, as it is printed when it is done."""
     errors = " ".join(f"{part} {value:.4g}" for part, value in run["rmse"].items())
-    return f"{run['dataset']} {run['seed']} {run['method']}: {errors or run['status']}; {run['seconds']:.0f} s; {run['chosen']}"
+    what = f"{errors or run['status']}; {run['seconds']:.0f} s; {run['chosen']}"
+    return f"{run['dataset']} {run['seed']} {run['method']}: {what}"
 
 
 def markdown(results: dict[str, Any]) -> str:
