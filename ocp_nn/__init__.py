@@ -30,6 +30,9 @@ from .network.network import Network
 from .network.online_observer import Observer
 from .network.state_space import StateSpaceModel
 from .problem.certificate import Certificate, certify
+from .problem.constraints.constrained_problem import ConstrainedProblem
+from .problem.constraints.control_sets import ControlBounds, GroupLasso, Lasso
+from .problem.constraints.output_constraint import OutputConstraint
 from .problem.identification import IdentificationProblem
 from .problem.optimal_control import OptimalControlProblem
 from .problem.record import Record, Status
@@ -51,19 +54,24 @@ from .solvers.nlp.transcription import NLP, multiple_shooting, project, single_s
 __all__ = [
     "NLP",
     "Certificate",
+    "ConstrainedProblem",
+    "ControlBounds",
     "DataError",
     "Dataset",
     "Dense",
     "ExtrapolationWarning",
+    "GroupLasso",
     "IdentificationProblem",
     "IpoptOptions",
     "Iterate",
+    "Lasso",
     "LoadError",
     "Model",
     "Network",
     "Observer",
     "OptimalControlProblem",
     "Options",
+    "OutputConstraint",
     "OverfittingWarning",
     "Record",
     "Result",

@@ -34,6 +34,9 @@ FORMS = ("information", "covariance", "dual", "primal", "primal_qr", "kalman", "
 # Forms that "auto" may take; the other two are for teaching and as oracles.
 _FAST_FORMS = ("dual", "primal")
 
+# Those that carry covariances.
+_OF_COVARIANCES = ("dual", "covariance")
+
 DEFAULT_MAX_MEMORY = 4 * 2**30
 
 _FORM = checks.one_of(("auto", *FORMS))
@@ -64,7 +67,7 @@ def choose_form(
     Raises
     ------
     ValueError
-        For an unknown form.
+        For an unknown form, or one that carries covariances where controls of a block have different weight decays.
     TooLargeError
         If the form, or for ``"auto"`` every fast form, would need more than ``max_memory``.
     """
@@ -81,13 +84,16 @@ def choose_form(
             "narrow the network or use fewer samples"
         )
     best = min(affordable, key=lambda name: costs[name].seconds)
+    if len(costs) == 1:
+        return best, f"{best}: controls of a block have different weight decays"
     return best, _reason(best, costs, affordable)
 
 
 def _candidates(subproblem: Subproblem) -> tuple[str, ...]:
     """The forms that "auto" may take: the Kalman form where controls are shared over time."""
     shared = len(subproblem.dynamics) + len(subproblem.terms) > len(subproblem.controls)
-    return (*_FAST_FORMS, "kalman") if shared else _FAST_FORMS
+    fast = ("primal",) if subproblem.has_diagonal_decay else _FAST_FORMS
+    return (*fast, "kalman") if shared else fast
 
 
 def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
@@ -102,6 +108,11 @@ def _reason(best: str, costs: dict[str, Cost], affordable: list[str]) -> str:
 
 
 def _check_form(subproblem: Subproblem, form: str, max_memory: float) -> str:
+    if subproblem.has_diagonal_decay and form in _OF_COVARIANCES:
+        raise ValueError(
+            f"the {form} form needs one weight decay a block, received one a control: use 'primal', 'information' or "
+            "'kalman'"
+        )
     needed = predict_cost(subproblem, form).bytes
     if needed > max_memory:
         costs = predict_costs(subproblem, _candidates(subproblem))
@@ -314,7 +325,7 @@ def mean_curvature(subproblem: Subproblem) -> float:
     numpy.linalg.LinAlgError
         If the slack drowns the outputs' own noise in floating point.
     """
-    form = "primal" if len(_candidates(subproblem)) == len(_FAST_FORMS) else choose_form(subproblem)[0]
+    form = choose_form(subproblem)[0] if "kalman" in _candidates(subproblem) else "primal"
     return _system(subproblem, "primal" if form == "dual" else form).squared_size() / subproblem.num_controls
 
 

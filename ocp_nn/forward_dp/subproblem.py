@@ -1,6 +1,6 @@
 """The linear least-squares subproblem of one Gauss-Newton step, and its solution.
 
-    min over (du, dx)  sum_b  rho_b/2 ||u_b + du_b||^2 + mu/2 ||du_b||^2
+    min over (du, dx)  sum_b  1/2 (u_b + du_b)' rho_b (u_b + du_b) + mu/2 ||du_b||^2
                      + sum_k  beta_k/2 || A_k dx_k + B_k du_c(k) - dx_{k+1} + c_k ||^2              k = 0..K-2
                      + sum_j  1/2 || C_j dx_s(j) + D_j du_d(j) + r_j ||^2
                      + alpha/2 || dx_0 - g_0 ||^2,
@@ -9,6 +9,7 @@ where dx_k stacks all samples: the controls couple them.  Several stages and ter
 feed-forward network every stage has its own, and the last stage is the one term.  An infinite beta_k turns its term
 into the constraint dx_{k+1} = A_k dx_k + B_k du + c_k: the state is eliminated.  All finite is multiple shooting, all
 infinite single shooting, a mixture partial shooting; one code path serves them all.  An infinite alpha is a known x_0.
+The weight rho_b is one number, or a number for each control of the block (a diagonal).
 """
 
 from __future__ import annotations
@@ -39,7 +40,17 @@ class NonFiniteError(np.linalg.LinAlgError, ValueError):
 
 
 _DECAYS = checks.either(
-    checks.NON_NEGATIVE, checks.sequence(checks.NON_NEGATIVE, "a sequence of finite numbers >= 0, one a block")
+    checks.NON_NEGATIVE,
+    checks.sequence(
+        checks.either(
+            checks.NON_NEGATIVE,
+            checks.Kind(
+                "an array of such numbers, one a control",
+                lambda value: isinstance(value, np.ndarray) and value.ndim == 1 and bool((value >= 0).all()),
+            ),
+        ),
+        "a sequence of finite numbers >= 0 or arrays of them, one a block",
+    ),
 )
 
 
@@ -65,8 +76,9 @@ class Subproblem:
         c_k, (N, n_{k+1}); d_k + lambda_{k+1}/beta_k in the augmented Lagrangian.
     penalty : sequence of K - 1 floats
         beta_k in (0, inf].
-    weight_decay : float or sequence of floats
-        rho, one for all blocks or one a block.
+    weight_decay : float, or sequence of floats or arrays
+        rho, one for all blocks or one a block; an array has one number for each control of the block.  Forms that carry
+        covariances need one number a block.
     damping : float
         mu; every rho_b + mu must be positive.
     initial_gap : array (N, n_0), optional
@@ -90,7 +102,7 @@ class Subproblem:
     blocks: Sequence[int] | Indices
     gaps: Stack
     penalty: Sequence[float] | Array
-    weight_decay: float | Sequence[float]
+    weight_decay: float | Sequence[float | Array]
     damping: float
     initial_gap: Array | None = None
     initial_weight: float = np.inf
@@ -173,7 +185,7 @@ class Subproblem:
             raise ValueError(f"penalties and the initial weight must lie in (0, inf], received {received}")
 
     def _check_ridges(self) -> None:
-        if not (self.ridge > 0 and max(self.ridges) < np.inf):
+        if not (self.ridge > 0 and max(float(np.max(ridge)) for ridge in self.ridges) < np.inf):
             raise ValueError(
                 f"weight_decay and damping must have a positive sum, received {self.weight_decay} and {self.damping}"
             )
@@ -247,7 +259,7 @@ class Subproblem:
         return tuple(map(slice, ends[:-1], ends[1:]))
 
     @cached_property
-    def decays(self) -> tuple[float, ...]:
+    def decays(self) -> tuple[float | Array, ...]:
         """rho_b of every block."""
         if isinstance(self.weight_decay, Sequence | np.ndarray):
             if len(self.weight_decay) != len(self.controls):
@@ -255,23 +267,33 @@ class Subproblem:
                     f"weight_decay must be one number or one for each of {len(self.controls)} blocks, received "
                     f"{len(self.weight_decay)}"
                 )
-            return tuple(map(float, self.weight_decay))
+            if not self.has_diagonal_decay:
+                return tuple([float(rho) for rho in self.weight_decay])
+            pairs = zip(self.weight_decay, self.controls, strict=True)
+            return tuple([np.broadcast_to(np.asarray(rho, dtype=float), u.shape) for rho, u in pairs])
         return (float(self.weight_decay),) * len(self.controls)
 
     @cached_property
-    def ridges(self) -> tuple[float, ...]:
+    def has_diagonal_decay(self) -> bool:
+        """Whether the controls of a block may have weights that differ."""
+        return isinstance(self.weight_decay, tuple | list) and any(np.ndim(rho) for rho in self.weight_decay)
+
+    @cached_property
+    def ridges(self) -> tuple[float | Array, ...]:
         """rho_b + mu, the weight of a step in every block."""
         return tuple([rho + self.damping for rho in self.decays])
 
     @property
     def ridge(self) -> float:
         """The smallest rho_b + mu."""
-        return min(self.ridges)
+        if self.has_diagonal_decay:
+            return min([float(np.min(ridge)) for ridge in self.ridges])
+        return min(self.ridges)  # type: ignore[type-var, return-value]
 
     @cached_property
     def ridge_vector(self) -> Array | float:
         """rho_b + mu of every control, (P,); a number where all are the same."""
-        if len(set(self.ridges)) == 1:
+        if not self.has_diagonal_decay and len(set(self.ridges)) == 1:
             return self.ridge
         return np.concatenate([np.full(len(u), ridge) for u, ridge in zip(self.controls, self.ridges, strict=True)])
 
@@ -326,7 +348,7 @@ class Subproblem:
         """
         total = 0.0
         for u, d, rho in zip(self.controls, du, self.decays, strict=True):
-            total += 0.5 * rho * float((u + d) @ (u + d)) + 0.5 * self.damping * float(d @ d)
+            total += 0.5 * float((rho * (u + d)) @ (u + d)) + 0.5 * self.damping * float(d @ d)
         for k, (stage, beta) in enumerate(zip(self.dynamics, self.penalty, strict=True)):
             if np.isfinite(beta):
                 slack = stage.apply(dx[k], du[self.blocks[k]]) - dx[k + 1] + self.gaps[k]

@@ -11,6 +11,8 @@ the terms in their outputs, for squares the residuals:
                        and lambda_0 + alpha (x_0 - xbar) where x_0 is a variable
     multipliers        against the back-propagated adjoints of the rollout, scaled likewise
     curvature          smallest eigenvalue of the reduced Hessian, on request
+    constraints        feasibility, and prices m_j that are due (:mod:`.constraints.constraint_check`); with <m_j, c_j>
+                       beside J in everything that is stationary
 
 Largest entries throughout.  NaN and infinity fail every test they reach.  Where the dynamics enlarge a small change of
 x_0 a thousandfold, as unstable and chaotic ones do over a long horizon, the rollout is not determined by the point to
@@ -28,6 +30,8 @@ from numpy.typing import NDArray
 from ..base import checks
 from ..base.display import html_table
 from .certificate_stages import WrittenProblem
+from .constraints.constrained_problem import ConstrainedProblem
+from .constraints.constraint_check import ConstraintCheck, constraint_checks
 from .optimal_control import PROBLEM, OptimalControlProblem
 from .training import TrainingProblem
 from .trajectory import Trajectory
@@ -94,6 +98,8 @@ class Certificate:
         Whether gap and multiplier error are judged: not where the dynamics enlarge every error too much.
     tolerance : float
         At which it is judged where nothing else is asked for.
+    constraints : tuple of ConstraintCheck
+        Of a constrained problem: violation and price of each.
     """
 
     objective: float
@@ -112,6 +118,7 @@ class Certificate:
     smallest_curvature: float | None = None
     largest_curvature: float | None = None
     tolerance: float = _TOLERANCE
+    constraints: tuple[ConstraintCheck, ...] = ()
 
     @property
     def stationarity(self) -> float:
@@ -134,6 +141,12 @@ class Certificate:
             checks.insert(2, ("objective differs from the rollout's (relative)", self.gap, _GAP_FACTOR * tolerance))
         if self.rollout_is_determined and self.multiplier_error is not None:
             checks.append(("multipliers are not the adjoints (scaled)", self.multiplier_error / self.scale, tolerance))
+        for constraint in self.constraints:
+            name = constraint.name
+            checks.append((f"{name} is violated, worst in {constraint.worst}", constraint.violation, tolerance))
+            if constraint.complementarity is not None:
+                undue = f"{name} has a price that is not due, worst in {constraint.priced} (scaled)"
+                checks.append((undue, constraint.complementarity / self.scale, tolerance))
         found = [] if self.finite else ["the trajectory has numbers that are not finite"]
         # written so that NaN fails
         found += [f"{what}: {value:.2e} > {limit:.0e}" for what, value, limit in checks if not value <= limit]
@@ -176,6 +189,10 @@ class Certificate:
                 "no multipliers" if self.multiplier_error is None else self._both(self.multiplier_error),
             ),
         ]
+        for constraint in self.constraints:
+            price = "no multipliers" if constraint.complementarity is None else self._both(constraint.complementarity)
+            where = f"violated by {constraint.violation:.2e} ({constraint.worst})"
+            rows.append((f"constraint {constraint.name}", f"{where}; price not due {price}"))
         if self.smallest_curvature is not None:
             rows.append(
                 ("reduced Hessian", f"eigenvalues {self.smallest_curvature:.2e} .. {self.largest_curvature:.2e}")
@@ -230,16 +247,19 @@ def certify(
 
 
 def _certify(problem: OptimalControlProblem, trajectory: Trajectory, curvature: bool, tolerance: float) -> Certificate:
-    written = WrittenProblem(problem)
+    written, prices = _written(problem, trajectory)
     u, x, given = trajectory.controls, trajectory.states, trajectory.multipliers
     rolled = written.rollout(u, x[0] if problem.has_free_start else problem.x)
     rolled_outputs = written.values(u, rolled)[1]
     moved, outputs = written.values(u, x)
-    objective = written.objective(u, x[0], outputs)
-    rollout_objective = written.objective(u, rolled[0], rolled_outputs)
+    # what controls cost beside the weight decay: sparsity
+    more = problem.decay_cost(u) - OptimalControlProblem.decay_cost(problem, u)
+    objective = written.objective(u, x[0], outputs) + more
+    rollout_objective = written.objective(u, rolled[0], rolled_outputs) + more
     gradients = written.gradients(outputs)
     costates = list(given) if given is not None else written.adjoints(u, x, gradients)
     pulled, in_controls = written.pull(u, x, [*costates[1:], *gradients])
+    in_controls = [gradient + price for gradient, price in zip(in_controls, prices, strict=True)]
     in_states = [pull - costate for pull, costate in zip(pulled[1:], costates[1:], strict=True)]
     if problem.has_free_start:
         in_states.append(pulled[0] + written.initial_pull(x[0]))
@@ -264,7 +284,23 @@ def _certify(problem: OptimalControlProblem, trajectory: Trajectory, curvature: 
         smallest_curvature=smallest,
         largest_curvature=largest,
         tolerance=tolerance,
+        constraints=_constraints(problem, trajectory),
     )
+
+
+def _written(problem: OptimalControlProblem, trajectory: Trajectory) -> tuple[WrittenProblem, Sequence[Array]]:
+    """The problem written out, constraints as their prices, and the prices of controls, block by block."""
+    multipliers = trajectory.constraint_multipliers
+    if not isinstance(problem, ConstrainedProblem):
+        return WrittenProblem(problem), [np.zeros(1)] * len(trajectory.controls)
+    given = problem.zero_multipliers() if multipliers is None else problem.check_multipliers(multipliers)
+    return WrittenProblem(problem.priced(given)), problem.split(problem.control_prices(given))
+
+
+def _constraints(problem: OptimalControlProblem, trajectory: Trajectory) -> tuple[ConstraintCheck, ...]:
+    if not isinstance(problem, ConstrainedProblem):
+        return ()
+    return constraint_checks(problem, problem.constraint_values(trajectory), trajectory.constraint_multipliers)
 
 
 def _multiplier_error(

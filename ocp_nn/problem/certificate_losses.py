@@ -95,5 +95,7 @@ _FORMULAS: dict[str, tuple[Formula, Formula]] = {
         lambda _, z, y: -(y * _log_softmax(z)).sum(axis=1, keepdims=True),
         lambda _, z, y: np.exp(_log_softmax(z)) - y,
     ),
+    # the price of a constraint, with its multiplier for a target; J has no part of it
+    "price": (lambda _, z, y: np.zeros_like(z), lambda _, z, y: y),
     "poisson": (_deviance, lambda _, z, y: np.exp(z) - y),
 }

@@ -40,6 +40,7 @@ def hessian_product(
     costates: Sequence[Array],
     direction: Sequence[Array],
     bends: Sequence[Array | None] | None = None,
+    controls: Sequence[Array] | None = None,
 ) -> Arrays:
     """The Hessian of the reduced objective J(u) times a direction; x_0 is held.
 
@@ -55,6 +56,8 @@ def hessian_product(
     bends : sequence of arrays or None, optional
         The second derivative of every term in its output (``term.data.curvature``): its diagonal, (N, m), or
         (N, m, m); None is the identity, that of squares.
+    controls : sequence of arrays, optional
+        u_b, where what controls cost by themselves is no square.
 
     Returns
     -------
@@ -83,7 +86,8 @@ def hessian_product(
             bend = None if bends is None else bends[j]
             parts.append(pull(row, k, times(bend, moved[:, :, None])[:, :, 0]))
         eta = _total(parts)
-    return tuple(product[b] + rho * du for b, (rho, du) in enumerate(zip(problem.decays, direction, strict=True)))
+    decayed = problem.decay_product(direction if controls is None else controls, direction)
+    return tuple([product[b] + part for b, part in enumerate(decayed)])
 
 
 def _total(parts: Sequence[Array | None]) -> Array | None:

@@ -67,6 +67,9 @@ class OptimalControlProblem(Structure):
         Where widths, samples or control blocks do not fit together, or numbers are out of range.
     """
 
+    # Whether it only stands for another problem for a while, which is the one to be certified.
+    is_subproblem = False
+
     def __init__(
         self,
         dynamics: Sequence[Stage],
@@ -181,6 +184,20 @@ class OptimalControlProblem(Structure):
             return 0.5 * self.decays[0] * sum(squares)
         return 0.5 * sum(rho * square for rho, square in zip(self.decays, squares, strict=True))
 
+    def decay_gradient(self, controls: Sequence[Array]) -> Arrays:
+        """rho_b u_b, block by block: the gradient of what controls cost by themselves."""
+        return tuple([rho * u for rho, u in zip(self.decays, controls, strict=True)])
+
+    def decay_product(self, controls: Sequence[Array], direction: Sequence[Array]) -> Arrays:
+        """rho_b du_b: the second derivative of what controls cost by themselves, times a direction."""
+        return tuple([rho * du for rho, du in zip(self.decays, direction, strict=True)])
+
+    def decay_squares(self, controls: Arrays) -> tuple[float | tuple[float | Array, ...], Arrays]:
+        """What controls cost by themselves, as least squares see it at these: weights w and offsets t, so that it is
+        1/2 (t + du)' w (t + du) to first order.  One number a block, or one a control.
+        """
+        return self.weight_decay, controls
+
     def initial_cost(self, initial: Array | None) -> float:
         """alpha/2 ||x_0 - xbar||^2; zero where x_0 is known."""
         if initial is None or not self.has_free_start:
@@ -243,7 +260,7 @@ class OptimalControlProblem(Structure):
         for stage, block, costate in zip(stages, self.row_blocks, costates, strict=True):
             part = stage.transpose_control(costate)
             totals[block] = totals[block] + part if block in totals else part
-        return tuple(totals[b] + rho * u for b, (rho, u) in enumerate(zip(self.decays, controls, strict=True)))
+        return tuple([totals[b] + pull for b, pull in enumerate(self.decay_gradient(controls))])
 
     def state_gradient(
         self, shooting: Shooting, stages: Sequence[LinearStage], states: Sequence[Array], costates: Sequence[Array]

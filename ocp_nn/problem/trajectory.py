@@ -14,7 +14,7 @@ __all__ = ["TRAJECTORY", "Adjoints", "Trajectory"]
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
-_PARTS = ("controls", "states", "multipliers")
+_PARTS = ("controls", "states", "multipliers", "constraint_multipliers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,9 @@ class Trajectory:
         x_k, of shape (N, n_k); ``states[0]`` is the input.
     multipliers : tuple of K arrays, or None
         lambda_k, the costate of ``states[k]`` and of its shape; ``multipliers[0]`` is the costate of the input.
+    constraint_multipliers : tuple of arrays, or None
+        m_j of every constraint of an :class:`ocp_nn.ConstrainedProblem`: (stages, N, m) for outputs, one number a
+        control for bounds and sparsity; positive where an upper bound holds something down.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class Trajectory:
     controls: Arrays
     states: Arrays
     multipliers: Arrays | None = None
+    constraint_multipliers: Arrays | None = None
 
     def __repr__(self) -> str:
         samples = len(self.states[0]) if self.states else 0
@@ -49,14 +53,14 @@ class Trajectory:
     def __post_init__(self) -> None:
         for name in _PARTS:
             arrays = getattr(self, name)
-            if arrays is not None or name != "multipliers":
+            if arrays is not None or "multipliers" not in name:
                 checks.check(name, arrays, checks.ARRAYS)
                 real = tuple([checks.real_array(f"{name}[{k}]", array) for k, array in enumerate(arrays)])
                 object.__setattr__(self, name, real)
 
     def check_finite(self) -> None:
         """Raise ``ValueError``, saying where, for NaN or infinity in states or multipliers."""
-        for name in ("states", "multipliers"):
+        for name in ("states", "multipliers", "constraint_multipliers"):
             for k, array in enumerate(getattr(self, name) or ()):
                 checks.check_finite(f"{name}[{k}]", array)
 

@@ -161,14 +161,15 @@ class AugmentedLagrangian:
         problem = self.problem
         stages = problem.linearize(Trajectory(point.controls, point.states), point.outputs)
         inner = len(problem.dynamics)
+        weights, offsets = problem.decay_squares(point.controls)
         return Subproblem(
             dynamics=stages[:inner],
             terms=self._linear_terms(stages[inner:], point.term_outputs),
-            controls=point.controls,
+            controls=offsets,
             blocks=problem.blocks,
             gaps=gaps,
             penalty=self.penalty,
-            weight_decay=problem.weight_decay,
+            weight_decay=weights,
             damping=damping,
             initial_gap=problem.x - point.states[0] if problem.has_free_start else None,
             initial_weight=problem.initial_weight,

@@ -128,7 +128,8 @@ class Linearisation:
         bends = [term.data.curvature(z) for term, z in zip(self.problem.terms, self.point.term_outputs, strict=True)]
 
         def hessian(vector: Array) -> Array:
-            return np.concatenate(hessian_product(self.problem, stages, self.costates, split(vector), bends))
+            product = hessian_product(self.problem, stages, self.costates, split(vector), bends, self.point.controls)
+            return np.concatenate(product)
 
         gradient, first = np.concatenate(self.gradient[0]), np.concatenate(step.controls)
         refined = refine_step(hessian, damped.precondition, gradient, first, damping=damping)

@@ -20,6 +20,7 @@ from ...base.claim import claim
 from ...base.floating import overflow_is_a_value
 from ...forward_dp.kalman_arrays import kernels
 from ...problem.blas import limited_blas
+from ...problem.constraints.constrained_problem import ConstrainedProblem
 from ...problem.identification import IdentificationProblem
 from ...problem.notes import notes_on
 from ...problem.optimal_control import PROBLEM, OptimalControlProblem
@@ -27,6 +28,7 @@ from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.trajectory import Trajectory
 from . import outer_loop
+from .constrained import solve_constrained
 from .files import Checkpoint
 from .options import OPTIONS, Options
 from .over_time import loop as over_time
@@ -91,6 +93,10 @@ def solve(
     checks.check("callback", callback, checks.optional(checks.CALLABLE))
     checks.check("checkpoint_seconds", checkpoint_seconds, checks.number(least=0, finite=False))
     options = options or Options()
+    if isinstance(problem, ConstrainedProblem):
+        if checkpoint is not None:
+            raise ValueError("a constrained problem has no checkpoints: go on from result.trajectory instead")
+        return solve_constrained(problem, initial, options, callback, solve)
     if checkpoint is None:
         return _run(problem, initial, options, callback, None)
     keeper = Checkpoint(checkpoint, checkpoint_seconds)

@@ -32,12 +32,12 @@ _KNOWN = -(2**40)
 def constraint_jacobian(nlp: NLP) -> ca.Function | None:
     """(x, p) -> (g, dg/dx) as IPOPT takes it; None where CasADi's own is as good.
 
-    That is where a state is no variable, so that constraints are chains of stages, or where no two stages follow one
+    That is where there are other constraints, where a state is no variable, so that constraints are chains of stages, or where no two stages follow one
     another with one function and control block.
     """
     runs = runs_of_stages(nlp.training, nlp.nodes)
     stages = len(nlp.training.dynamics)
-    if len(nlp.nodes) < stages or len(runs) == stages:
+    if len(nlp.nodes) < stages or len(runs) == stages or nlp.has_output_constraints:
         return None
     x = ca.MX.sym("x", nlp.num_variables)
     parts = [_rows(nlp, run, x) for run in runs]

@@ -21,6 +21,7 @@ from ...network.linear_stages import LinearStage
 from ...problem.curvature import hessian_of_segment
 from ...problem.segment import segment_between, stacked
 from ...problem.trajectory import Trajectory
+from .constraint_rows import in_prices, priced, prices_of
 from .layout import Group, hessian_layout
 from .nonlinear_program import NLP
 
@@ -50,8 +51,9 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
         self._nlp = nlp
         self._gauss_newton = kind == "gauss-newton"
         self._symmetric = symmetric
+        self._problem = nlp.lagrangian_problem
         self._layout = hessian_layout(
-            nlp.training, nlp.nodes, nlp.variables, gauss_newton=self._gauss_newton, symmetric=symmetric
+            self._problem, nlp.nodes, nlp.variables, gauss_newton=self._gauss_newton, symmetric=symmetric
         )
         self.construct("nlp_hess_l", {})
 
@@ -98,7 +100,7 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
                 entries.append(np.zeros(len(group.keep_states)))
                 continue
             segments = [
-                segment_between(nlp.training, cuts, stages, costates, bends, free_start=group.free_start, weight=lam_f)
+                segment_between(self._problem, cuts, stages, costates, bends, free_start=group.free_start, weight=lam_f)
                 for cuts in group.cuts
             ]
             hessian = hessian_of_segment(stacked(segments))
@@ -116,13 +118,16 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
         """All rows, their costates (None for Gauss-Newton), and the terms' second derivatives in their outputs."""
         nlp, gauss_newton = self._nlp, self._gauss_newton
         stages, outputs = nlp.linearize(trajectory)
-        terms = list(zip(nlp.training.terms, outputs, strict=True))
+        terms = list(zip(self._problem.terms, outputs, strict=True))
         bends = [term.data.curvature(z, gauss_newton=gauss_newton) for term, z in terms]
         if gauss_newton:
             return stages, None, bends
         lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
         gradients = [lam_f * term.data.gradient(z) for term, z in terms]
-        return stages, nlp.training.costates(nlp.shooting, stages, gradients, nlp.node_multipliers(lam_g)), bends
+        if nlp.has_output_constraints:
+            prices = prices_of(nlp.training, lam_g, None, nlp.variables, nlp.constraints)
+            gradients = in_prices(priced(nlp.training, prices), gradients)
+        return stages, self._problem.costates(nlp.shooting, stages, gradients, nlp.node_multipliers(lam_g)), bends
 
 
 def _collect(

@@ -166,7 +166,7 @@ def solve_ipopt(nlp: NLP, initial: Initial = None, *, options: IpoptOptions | No
 
 
 def _solve(nlp: NLP, start: Trajectory, options: IpoptOptions, watch: IterationWatch) -> Result:
-    warm = start.multipliers is not None and bool(nlp.nodes or nlp.is_bounded)
+    warm = start.multipliers is not None and bool(nlp.num_constraints or nlp.is_bounded)
     settings: dict[str, Any] = {"print_time": False, "show_eval_warnings": False, "iteration_callback": watch}
     hessian = None if options.hessian == "limited-memory" else LagrangianHessian(nlp, options.hessian)
     if hessian is not None:

@@ -35,7 +35,7 @@ __all__ = ["Block", "Group", "HessianLayout", "Kind", "hessian_layout", "positio
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Kind = Literal["control", "state", "defect"]
+Kind = Literal["control", "state", "defect", "constraint"]
 Pair = tuple[int, int]
 # Where the variables of a control block or state begin, by (kind, stage).
 Where = dict[tuple[Kind, int], int]
@@ -43,13 +43,14 @@ Where = dict[tuple[Kind, int], int]
 
 @dataclass(frozen=True)
 class Block:
-    """A run of variables or constraints: a control block, the state x_k, or the defect of node k.
+    """A run of variables or constraints: a control block, the state x_k, the defect of node k, or a constraint.
 
     Attributes
     ----------
-    kind : {"control", "state", "defect"}
+    kind : {"control", "state", "defect", "constraint"}
     stage : int
-        k; a control carries the number of its block, a defect the k of the state it defines.
+        k; a control carries the number of its block, a defect the k of the state it defines, a constraint its own
+        number among the problem's.
     start, stop : int
         Position in the vector of variables, or of constraints.
     """
@@ -65,7 +66,8 @@ class Block:
 
     @property
     def name(self) -> str:
-        return {"control": "u", "state": "x", "defect": "d"}[self.kind] + str(self.stage - (self.kind == "defect"))
+        letter = {"control": "u", "state": "x", "defect": "d", "constraint": "c"}[self.kind]
+        return letter + str(self.stage - (self.kind == "defect"))
 
 
 def positions(entries: Iterable[tuple[Kind, int, int]]) -> tuple[Block, ...]:

@@ -17,6 +17,7 @@ from ...network.linear_stages import LinearStage
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.shooting import Shooting
 from ...problem.trajectory import Trajectory
+from .constraint_rows import priced, prices_of, prices_of_rows, prices_of_variables, row_names
 from .equal_rows import equal_rows, linearized
 from .layout import Block, hessian_layout
 from .sparsity import draw_kkt, kkt_table
@@ -105,6 +106,11 @@ class NLP:
         return bool(np.isfinite(self.bounds["lbx"]).any() or np.isfinite(self.bounds["ubx"]).any())
 
     @property
+    def has_output_constraints(self) -> bool:
+        """Whether there are constraints beside the defects."""
+        return any(block.kind == "constraint" for block in self.constraints)
+
+    @property
     def transcription(self) -> str:
         """In words."""
         if not self.nodes:
@@ -121,7 +127,8 @@ class NLP:
         Returns
         -------
         dict
-            ``x0`` and, where the trajectory has multipliers, ``lam_g0``: arguments of a CasADi solver.  States
+            ``x0`` and, where the trajectory has multipliers, ``lam_g0`` (and ``lam_x0``, where it has those of
+            constraints): arguments of a CasADi solver.  States
             that are eliminated here are left out: whatever defects they had are lost.
 
         Raises
@@ -133,7 +140,12 @@ class NLP:
         parts = {"control": trajectory.controls, "state": trajectory.states}
         point = {"x0": _join(parts[block.kind][block.stage] for block in self.variables)}
         if trajectory.multipliers is not None:
-            point["lam_g0"] = _join(trajectory.multipliers[block.stage] for block in self.constraints)
+            defects = [block for block in self.constraints if block.kind == "defect"]
+            nodes = _join(trajectory.multipliers[block.stage] for block in defects)
+            prices = prices_of_rows(self.training, trajectory.constraint_multipliers)
+            point["lam_g0"] = np.concatenate([nodes, prices])
+            if trajectory.constraint_multipliers is not None:
+                point["lam_x0"] = prices_of_variables(self.training, trajectory.constraint_multipliers, self.variables)
         return point
 
     def unpack(self, solution: Mapping[str, Any] | ArrayLike) -> Trajectory:
@@ -161,10 +173,12 @@ class NLP:
         if self.nodes and "lam_g" not in given:
             return trajectory
         lam_g = _vector("lam_g", given.get("lam_g", ()), self.num_constraints)
+        prices = prices_of(self.training, lam_g, given.get("lam_x"), self.variables, self.constraints)
         stages, outputs = self.linearize(trajectory)
-        gradients = self.training.output_gradients(outputs)
-        multipliers = self.training.multipliers(self.shooting, stages, gradients, self.node_multipliers(lam_g))
-        return replace(trajectory, multipliers=multipliers)
+        problem = self.lagrangian_problem if prices is None else priced(self.training, prices)
+        gradients = problem.output_gradients(outputs)
+        multipliers = problem.multipliers(self.shooting, stages, gradients, self.node_multipliers(lam_g))
+        return replace(trajectory, multipliers=multipliers, constraint_multipliers=prices)
 
     @cached_property
     def shooting(self) -> Shooting:
@@ -184,17 +198,23 @@ class NLP:
 
     def linearize(self, trajectory: Trajectory) -> tuple[tuple[LinearStage, ...], Arrays]:
         """All rows, linearised at a trajectory, and the outputs of the terms."""
-        outputs = self.training.evaluate(trajectory.controls, trajectory.states)
-        stages = linearized(self.training, self._equal_rows, trajectory, outputs)
-        return stages, outputs[len(self.training.dynamics) :]
+        problem = self.lagrangian_problem
+        outputs = problem.evaluate(trajectory.controls, trajectory.states)
+        stages = linearized(problem, self._equal_rows, trajectory, outputs)
+        return stages, outputs[len(problem.dynamics) :]
+
+    @cached_property
+    def lagrangian_problem(self) -> OptimalControlProblem:
+        """The problem itself, or with constraints the one in which these are terms: their prices."""
+        return priced(self.training, None)
 
     @cached_property
     def _equal_rows(self) -> list[list[int]]:
-        return equal_rows(self.training)
+        return equal_rows(self.lagrangian_problem)
 
     def node_multipliers(self, lam_g: Array) -> list[Array]:
         """lambda_1..lambda_{K-1} from the multipliers of the constraints; empty where the state is eliminated."""
-        given = {block.stage: lam_g[block.where] for block in self.constraints}
+        given = {block.stage: lam_g[block.where] for block in self.constraints if block.kind == "defect"}
         widths = enumerate(self.training.widths[1:], start=1)
         return [given[k].reshape(-1, width) if k in given else np.zeros(0) for k, width in widths]
 
@@ -216,7 +236,7 @@ class NLP:
         return float(np.abs(gradient).max())
 
     def _lagrangian_gradient(self, trajectory: Trajectory) -> Array:
-        training = self.training
+        training = priced(self.training, trajectory.constraint_multipliers)
         stages, outputs = self.linearize(trajectory)
         gradients = training.output_gradients(outputs)
         costates = training.costates(self.shooting, stages, gradients, (trajectory.multipliers or ())[1:])
@@ -242,7 +262,11 @@ class NLP:
     @cached_property
     def constraint_names(self) -> tuple[str, ...]:
         """``d0[sample 7, unit 3]`` is the entry of d_0 = f_0(x_0, u_0) - x_1."""
-        return tuple(name for block in self.constraints for name in self._state_names(block))
+        return tuple(
+            name
+            for block in self.constraints
+            for name in (self._state_names(block) if block.kind == "defect" else row_names(self.training, block))
+        )
 
     def _state_names(self, block: Block) -> list[str]:
         samples, width = self.training.num_samples, self.training.widths[block.stage]

@@ -18,6 +18,7 @@ and states sample by sample, so that blocks are reshaped, never gathered.
 **Multipliers.**  CasADi's Lagrangian is f + lam_g' g + lam_x' x and ours J + sum <lambda_{k+1}, d_k> with the same
 d_k = f_k - x_{k+1}: at a solution ``lam_g`` *is* lambda at the nodes, in the same order.  A constraint written the
 other way round, x_{k+1} - f_k, would flip the sign.  Costates of eliminated states follow by the adjoint recursion.
+Constraints of an :class:`ocp_nn.ConstrainedProblem` are further rows of g, below the defects, or bounds on controls.
 
 **Cost.**  Dense layers enter as matrix algebra on whole batches, other stages as one Function mapped over the samples.
 (768 samples, 8-20-20-1: 0.7 ms an objective and 1.9 ms a gradient, against 4.7 ms and 20 ms from mapped stages.)
@@ -43,6 +44,7 @@ from ...problem.shooting import check_nodes
 from ...problem.structure import Stage, Term
 from ...problem.trajectory import Trajectory
 from .bounds import Bounds, bounds_of
+from .constraint_rows import output_constraints, with_constraints
 from .equal_rows import equal_terms, runs_of_stages, stacked_input, together
 from .layout import Block, Kind, positions
 from .nonlinear_program import NLP
@@ -122,13 +124,18 @@ def _program(
         elif states.begins_symbol(block.stage):
             symbols.append(states.symbol(block.stage))
     defects = _defects(problem, nodes, states, controls)
-    constraints = positions(("defect", k, problem.num_samples * problem.widths[k]) for k in nodes)
+    blocks: list[tuple[Kind, int, int]] = [("defect", k, problem.num_samples * problem.widths[k]) for k in nodes]
+    for j, rows in output_constraints(problem, states, controls, _batch):
+        defects.append(rows)
+        blocks.append(("constraint", j, rows.numel()))
+    constraints = positions(blocks)
     g = ca.vertcat(*defects) if defects else ca.MX(0, 1)
+    bounds = bounds_of(problem, nodes, variables, g.numel(), control_bounds, state_bounds)
     return NLP(
         training=problem,
         nodes=nodes,
         problem={"x": ca.vertcat(*symbols), "f": _objective(problem, states, controls), "g": g},
-        bounds=bounds_of(problem, nodes, variables, g.numel(), control_bounds, state_bounds),
+        bounds=with_constraints(problem, bounds, variables, constraints),
         variables=variables,
         constraints=constraints,
     )
