@@ -17,12 +17,14 @@ from ..base import checks
 from ..base.checks import Kind
 from ..learning.data import Dataset, load_dataset
 from ..learning.experiment import Experiment
+from ..learning.requirements import RANGE, Requirements, signs_of
 from ..learning.selection import Selection, choose_weight_decay
 from ..problem.losses import LOSSES, Huber
 
 __all__ = [
     "add_column_arguments",
     "add_problem_arguments",
+    "add_requirement_arguments",
     "column_names",
     "count",
     "fold",
@@ -36,6 +38,7 @@ __all__ = [
     "read_list",
     "read_number",
     "reader",
+    "requirements",
     "seed",
     "select_weight_decay",
     "silent",
@@ -84,6 +87,24 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the inputs, separated by commas; default all other columns")  # fmt: skip
     parser.add_argument("--drop", metavar="COLS", type=column_names, action="extend",
                         help="instead of --features: columns to leave out, separated by commas")  # fmt: skip
+
+
+def add_requirement_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is asked of the network beside a good fit."""
+    parser.add_argument("--monotone", metavar="COL=SIGN", type=_sign, action="append",
+                        help="the output must not fall (1) or rise (-1) in an input, e.g. --monotone age=1; by signs "
+                             "of weights, so everywhere (may be repeated)")  # fmt: skip
+    parser.add_argument("--weight-bounds", metavar="LOW,HIGH", type=_range,
+                        help="bounds on all weights and biases, in standard units")  # fmt: skip
+    parser.add_argument("--output-range", metavar="LOW,HIGH", type=_range,
+                        help="bounds on predictions in the target's units, at the training samples and at 200 random "
+                             "points between them")  # fmt: skip
+
+
+def requirements(args: argparse.Namespace, data: Dataset) -> Requirements:
+    """What the arguments ask for."""
+    signs = signs_of(dict(args.monotone), data.num_features, data.feature_labels) if args.monotone else ()
+    return Requirements(signs=signs, weight_bounds=args.weight_bounds, output_range=args.output_range, seed=args.seed)
 
 
 def load_data(args: argparse.Namespace) -> Dataset:
@@ -207,6 +228,16 @@ _decay = reader(Kind(f"'auto' or {checks.NON_NEGATIVE.words}", checks.NON_NEGATI
 
 
 _delta = reader(checks.POSITIVE, read_number)
+
+
+_range = reader(RANGE, read_list(read_number))
+
+
+def _sign(text: str) -> tuple[str, int]:
+    name, equals, sign = text.rpartition("=")
+    if not equals or sign.strip() not in ("1", "+1", "-1") or not name.strip():
+        raise argparse.ArgumentTypeError(f"must be COLUMN=1 or COLUMN=-1, received {checks.shown(text)}")
+    return name.strip(), int(sign)
 
 
 def widths(text: str) -> tuple[int, ...]:

@@ -11,9 +11,10 @@ from ..base.claim import claim
 from ..learning.data import Dataset
 from ..learning.experiment import Experiment, linear_baseline
 from ..learning.selection import Selection
+from ..problem.constraints.constrained_problem import ConstrainedProblem
+from ..problem.optimal_control import OptimalControlProblem
 from ..problem.record import Status
 from ..problem.result import Result
-from ..problem.training import TrainingProblem
 from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
 from ..report.phases import WHY_ELIMINATED, phase_line
 from ..report.summary import Fit
@@ -23,12 +24,14 @@ from ..solvers.augmented_lagrangian.solve import solve
 from ..solvers.nlp.reference import cold_start, confirm
 from .arguments import (
     add_problem_arguments,
+    add_requirement_arguments,
     load_data,
     make_folder,
     path,
     positive,
     prepare_experiment,
     print_line,
+    requirements,
     select_weight_decay,
     silent,
     table_width,
@@ -48,6 +51,7 @@ examples:
   ocp-nn fit sin2x --hidden 8,8,8 --activation sigmoid --reference none
   ocp-nn fit iris
   ocp-nn fit visits.csv --target count --loss poisson
+  ocp-nn fit diabetes --monotone bmi=1 --monotone s5=1
   ocp-nn fit --resume results/diabetes --time-limit 600
 
 Inputs and targets are standardised by the training part (classes and counts are
@@ -68,6 +72,7 @@ def register(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run)
     add_problem_arguments(parser, optional=True)
+    add_requirement_arguments(parser)
     parser.add_argument("--shooting", choices=("multiple", "single"), default="multiple", help="default multiple")
     parser.add_argument("--reference", choices=("ipopt", "none"), default="ipopt", help="default ipopt")
     parser.add_argument("--time-limit", metavar="SECONDS", type=positive,
@@ -100,10 +105,14 @@ def _fit(args: argparse.Namespace, data: Dataset, selection: Selection | None, s
     earlier = None if args.resume is None else earlier_result(args.resume)
     experiment = prepare_experiment(args, data)
     selection = selection or select_weight_decay(args, experiment, say)
-    problem = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
-    if args.out is not None:
-        write_run(args.out, args, problem.weight_decay, selection)
-    say(problem_line(data.name, problem, args.shooting))
+    training = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
+    wanted = requirements(args, data)
+    problem = wanted.constrained(training, experiment.y_scaler)
+    if args.out is not None and not wanted:
+        write_run(args.out, args, training.weight_decay, selection)
+    say(problem_line(data.name, training, args.shooting))
+    if wanted and isinstance(problem, ConstrainedProblem):
+        say(f"constraints: {', '.join(constraint.name for constraint in problem.constraints)}")
     options = Options(seed=args.seed, shooting=args.shooting, time_limit=args.time_limit or SOLVE_SECONDS)
     result = _solve(args, problem, options, earlier, say)
     fit = _compare(args, experiment, problem, options, selection, result, say)
@@ -112,7 +121,7 @@ def _fit(args: argparse.Namespace, data: Dataset, selection: Selection | None, s
     _say_verdict(fit, say)
     if args.out is not None:
         write_fit(args.out, fit)
-        say(f"written to {args.out}: {_FILES}")
+        say(f"written to {args.out}: {_FILES if not wanted else _FILES.replace(' checkpoint.npz,', '')}")
     return 0 if fit.succeeded else 130 if fit.result.status is Status.INTERRUPTED else 2
 
 
@@ -121,7 +130,7 @@ _FILES = "summary.json, history.csv, model.npz, checkpoint.npz, convergence.png,
 
 def _solve(
     args: argparse.Namespace,
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     options: Options,
     earlier: Result | None,
     say: Callable[[str], None],
@@ -129,7 +138,8 @@ def _solve(
     if earlier is not None:
         say(f"going on after outer iteration {earlier.counts['outer']}")
     say("")
-    checkpoint = None if args.out is None else args.out / CHECKPOINT_FILE
+    resumable = args.out is not None and not isinstance(problem, ConstrainedProblem)
+    checkpoint = args.out / CHECKPOINT_FILE if resumable else None
     with nullcontext(None) if args.quiet else LiveHistory() as live:
         return solve(
             problem, earlier, options=options, callback=live, checkpoint=checkpoint, checkpoint_seconds=args.checkpoint
@@ -139,7 +149,7 @@ def _solve(
 def _compare(
     args: argparse.Namespace,
     experiment: Experiment,
-    problem: TrainingProblem,
+    problem: OptimalControlProblem,
     options: Options,
     selection: Selection | None,
     result: Result,
@@ -152,10 +162,12 @@ def _compare(
         seconds = args.time_limit or REFERENCE_SECONDS
         initial = initialise(problem, options.initialisation, options.seed)
         cold = cold_start(problem, initial, time_limit=seconds)
-        check = confirm(problem, result.trajectory.controls, time_limit=seconds)
+        constrained = isinstance(problem, ConstrainedProblem)
+        point = result.trajectory if constrained else result.trajectory.controls
+        check = confirm(problem, point, time_limit=seconds)
     return Fit(
         experiment=experiment,
-        weight_decay=problem.weight_decay,
+        weight_decay=problem.decays[0],
         selection=selection,
         seed=args.seed,
         activation=args.activation,

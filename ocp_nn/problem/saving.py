@@ -62,6 +62,7 @@ from ..base.npz import digest
 from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, to_words
 from ..base.version import VERSION
 from ..network.model import Model
+from .constraints.constrained_problem import ConstrainedProblem
 from .optimal_control import OptimalControlProblem
 from .packing import numbered, packed_problem, packed_trajectory
 from .record import Record, Status
@@ -131,7 +132,8 @@ def save(
         Is replaced if it exists.
     state : bool
         With what it takes to go on: training data, trajectory and, from our solver, its state.  Without, the file
-        is small and holds no data.
+        is small and holds no data.  Constrained problems are not written: of them a file has the model, the history
+        and how it ended.
     arrays : mapping, optional
         Further arrays to put beside the others under names of their own.
 
@@ -156,7 +158,7 @@ def save(
 
 
 def _packed(result: Savable, state: bool) -> Content:
-    problem = result.problem
+    problem = None if isinstance(result.problem, ConstrainedProblem) else result.problem
     is_training = problem is None or isinstance(problem, TrainingProblem)
     if result.model is None and is_training:
         raise ValueError("only a result with a model can be saved; use dataclasses.replace(result, model=Model(...))")

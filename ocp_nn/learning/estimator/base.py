@@ -23,6 +23,7 @@ from ...network.network import Network
 from ...network.scaling import Scaler
 from ...problem.certificate import Certificate
 from ...problem.losses import Loss
+from ...problem.optimal_control import OptimalControlProblem
 from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.training import TrainingProblem
@@ -32,6 +33,7 @@ from ...solvers.augmented_lagrangian.solve import solve
 from ..experiment import rmse
 from ..held_out import mean_error, sample_errors, split_samples
 from ..overfitting import OverfittingWarning, interpolation_note
+from ..requirements import Requirements
 from ..selection import choose_weight_decay
 from .inputs import checked_weights, refuse_what_becomes_numbers
 
@@ -155,7 +157,10 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         problem = TrainingProblem(
             network, inputs, samples.targets, self.weight_decay_, loss=samples.loss, sample_weight=samples.weights
         )
-        if self.early_stopping:
+        wanted = self._requirements(inputs.shape[1], seed)
+        if wanted:
+            result = self._train_constrained(wanted.constrained(problem, samples.y_scaler), earlier, seed)
+        elif self.early_stopping:
             split = split_samples(problem, self.validation_fraction, seed)
             train, held_out = (problem.part(rows, self.weight_decay_) for rows in (split.train, split.test))
             result = self._train_stopping_early(train, held_out, earlier, seed)
@@ -200,7 +205,23 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         left = max(self._deadline - time.perf_counter(), 1e-9)  # with none left a solve ends after its first step
         return Options(seed=seed, shooting=self.shooting, tolerance=self.tol, max_outer=max_outer, time_limit=left)
 
+    def _requirements(self, inputs: int, seed: int) -> Requirements:
+        """What is asked for beside a good fit: here nothing."""
+        return Requirements()
+
     # --- training
+
+    def _train_constrained(self, problem: OptimalControlProblem, earlier: Result | None, seed: int) -> Result:
+        fits = earlier is not None and earlier.problem is not None and (
+            earlier.problem.block_lengths == problem.block_lengths)  # fmt: skip
+        start = earlier.trajectory.controls if fits and earlier is not None else None
+        best = last = solve(problem, start, options=self._options(seed, self.max_iter))
+        for s in range(seed + 1, seed + self.n_restarts):
+            if last.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
+                break
+            last = solve(problem, options=self._options(s, self.max_iter))
+            best = min(best, last, key=lambda result: (not result.success, result.objective))
+        return best
 
     def _train(self, problem: TrainingProblem, earlier: Result | None, seed: int) -> Result:
         start, done = _start(problem, earlier)
@@ -263,9 +284,9 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
 
     def _model(self, result: Result, x_scaler: Scaler, samples: Samples) -> Model:
         """The network in the data's units, which predicts values, probabilities or rates."""
-        assert isinstance(result.problem, TrainingProblem)
+        assert result.model is not None
         return Model(
-            result.problem.network,
+            result.model.network,
             result.trajectory.controls,
             x_scaler=x_scaler,
             y_scaler=samples.y_scaler,

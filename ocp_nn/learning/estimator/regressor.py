@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.metrics import r2_score
 from ...base import checks
 from ...network.scaling import Scaler
 from ...problem.losses import Huber, Loss, Poisson, loss_named
+from ..requirements import METHODS, RANGE, Requirements, signs_of
 from .base import OCPEstimator, Samples
 from .inputs import refuse_what_becomes_numbers, robust_scaler
 
@@ -20,7 +21,20 @@ __all__ = ["OCPRegressor"]
 
 Array = NDArray[np.float64]
 
-_KINDS = {"loss": checks.one_of(("squared", "huber", "poisson")), "huber_delta": checks.POSITIVE}
+_SIGNS = checks.Kind(
+    "signs -1, 0 or 1, one a feature, or a mapping from features to signs",
+    lambda value: isinstance(value, Mapping | Sequence | np.ndarray) and not isinstance(value, str),
+)
+
+_KINDS = {
+    "loss": checks.one_of(("squared", "huber", "poisson")),
+    "huber_delta": checks.POSITIVE,
+    "monotonic_cst": checks.optional(_SIGNS),
+    "monotonic_method": checks.one_of(METHODS),
+    "bounds": checks.optional(RANGE),
+    "output_range": checks.optional(RANGE),
+    "constraint_points": checks.integer(0),
+}
 
 
 class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
@@ -46,6 +60,18 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
         Tikhonov weight of all weights and biases in standard units; ``"auto"`` chooses it on held-out parts of what
         ``fit`` is given, by some twenty short solves: the largest whose error is within 2 % of the smallest
         (:func:`.selection.choose_weight_decay`).  A warm start keeps what was chosen before.
+    monotonic_cst : sequence of int, mapping or None
+        As of scikit-learn's boosting: 1 where predictions must not fall in a feature, -1 where they must not rise, 0
+        where they may do either; one a feature, or by name or number.
+    monotonic_method : "weights" or "points"
+        By signs of weights, which holds everywhere and costs some freedom, or by derivatives at the samples and at
+        ``constraint_points`` random points, between which nothing is promised.
+    bounds : (low, high) or None
+        Of all weights and biases, in standard units.
+    output_range : (low, high) or None
+        Of predictions, in the targets' units, at the samples and at ``constraint_points`` random points.
+    constraint_points : int
+        Of random points in the box of the features.
     shooting : "multiple", "single" or sequence of int
         Which states are variables.
     tol : float
@@ -55,7 +81,9 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
     time_limit : float
         Seconds of a call to ``fit``.
     n_restarts : int
-        Trainings from different random weights; the lowest objective is kept.
+        Trainings from different random weights; the lowest objective is kept.  With constraints (``monotonic_cst``,
+        ``bounds``, ``output_range``) the weight decay is chosen without them, a warm start begins at the earlier
+        weights, and early stopping is refused.
     warm_start : bool
         Go on from the solution that is there.  On the same data the solver continues as if it had never stopped (k + m
         iterations are those of one call, bit for bit); on other data it starts from the weights.
@@ -120,6 +148,11 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         random_state: Any = None,
+        monotonic_cst: Any = None,
+        monotonic_method: str = "weights",
+        bounds: tuple[float, float] | None = None,
+        output_range: tuple[float, float] | None = None,
+        constraint_points: int = 200,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -139,6 +172,11 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
         )
         self.loss = loss
         self.huber_delta = huber_delta
+        self.monotonic_cst = monotonic_cst
+        self.monotonic_method = monotonic_method
+        self.bounds = bounds
+        self.output_range = output_range
+        self.constraint_points = constraint_points
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -187,6 +225,20 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
         scaled = np.ldexp(y, -exponent), np.ldexp(predicted, -exponent)
         return float(r2_score(*scaled, sample_weight=sample_weight))
 
+    def _requirements(self, inputs: int, seed: int) -> Requirements:
+        names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        wanted = Requirements(
+            signs=signs_of(self.monotonic_cst, inputs, names),
+            method=self.monotonic_method,
+            weight_bounds=_pair(self.bounds),
+            output_range=_pair(self.output_range),
+            num_points=int(self.constraint_points),
+            seed=seed,
+        )
+        if wanted and self.early_stopping:
+            raise ValueError("early_stopping is not for constrained networks, whose iterates are not feasible")
+        return wanted
+
     def _loss(self) -> Loss:
         return Huber(float(self.huber_delta)) if self.loss == "huber" else loss_named(self.loss)
 
@@ -196,3 +248,10 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
         if isinstance(loss, Poisson):
             return None
         return (robust_scaler if isinstance(loss, Huber) else Scaler.fit)(targets, weights)
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    if values is None:
+        return None
+    low, high = values
+    return float(low), float(high)

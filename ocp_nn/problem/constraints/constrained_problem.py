@@ -71,10 +71,11 @@ class ConstrainedProblem(OptimalControlProblem):
     def __init__(self, problem: OptimalControlProblem, constraints: Sequence[Constraint]) -> None:
         checks.check("problem", problem, PROBLEM)
         checks.check("constraints", constraints, _CONSTRAINTS)
-        if isinstance(problem, ConstrainedProblem):
-            problem, constraints = problem.base, (*problem.constraints, *constraints)
-        self.base, self.constraints = problem, tuple(constraints)
-        self._take(problem)
+        nested = isinstance(problem, ConstrainedProblem)
+        self.base: OptimalControlProblem = problem.base if nested else problem  # type: ignore[attr-defined]
+        earlier: tuple[Constraint, ...] = problem.constraints if nested else ()  # type: ignore[attr-defined]
+        self.constraints: tuple[Constraint, ...] = (*earlier, *constraints)
+        self._take(self.base)
         for constraint in self.constraints:
             if isinstance(constraint, OutputConstraint):
                 constraint.check(self.widths, self.block_lengths, self.num_samples)
@@ -194,9 +195,7 @@ class _Augmented(OptimalControlProblem):
     # Nothing that a certificate is asked about: the constrained problem is.
     is_subproblem = True
 
-    def __init__(
-        self, problem: ConstrainedProblem, multipliers: Sequence[Array], penalties: Sequence[float]
-    ) -> None:
+    def __init__(self, problem: ConstrainedProblem, multipliers: Sequence[Array], penalties: Sequence[float]) -> None:
         losses = [
             Envelope(c.lower, c.upper, g) if isinstance(c, OutputConstraint) else None
             for c, g in zip(problem.constraints, penalties, strict=True)

@@ -47,8 +47,7 @@ def constraint_checks(
     """Every constraint, given its values (:meth:`.ConstrainedProblem.constraint_values`) and multipliers."""
     given = [None] * len(values) if multipliers is None else multipliers
     return tuple(
-        _checked(problem, constraint, z, m)
-        for constraint, z, m in zip(problem.constraints, values, given, strict=True)
+        _checked(problem, constraint, z, m) for constraint, z, m in zip(problem.constraints, values, given, strict=True)
     )
 
 

@@ -66,6 +66,10 @@ class ControlSet(ABC):
         """The controls that it looks at."""
         return flat if self.entries is None else flat[self.entries]
 
+    def indices(self, num_controls: int) -> Indices:
+        """Which controls these are."""
+        return np.arange(num_controls) if self.entries is None else self.entries
+
     def size(self, num_controls: int) -> int:
         return num_controls if self.entries is None else len(self.entries)
 

@@ -32,8 +32,8 @@ _KNOWN = -(2**40)
 def constraint_jacobian(nlp: NLP) -> ca.Function | None:
     """(x, p) -> (g, dg/dx) as IPOPT takes it; None where CasADi's own is as good.
 
-    That is where there are other constraints, where a state is no variable, so that constraints are chains of stages, or where no two stages follow one
-    another with one function and control block.
+    That is where there are other constraints, where a state is no variable, so that constraints are chains of stages,
+    or where no two stages follow one another with one function and control block.
     """
     runs = runs_of_stages(nlp.training, nlp.nodes)
     stages = len(nlp.training.dynamics)

@@ -81,7 +81,7 @@ def with_constraints(
                 f"{constraint.name}: sparsity is no smooth function, so that this program cannot have it; ocp_nn.solve "
                 "can"
             )
-        at = constraint.of(columns)
+        at = columns[constraint.indices(problem.num_controls)]
         bounds["lbx"][at] = np.maximum(bounds["lbx"][at], constraint.lower)
         bounds["ubx"][at] = np.minimum(bounds["ubx"][at], constraint.upper)
     if not (bounds["lbx"] <= bounds["ubx"]).all():
@@ -130,13 +130,12 @@ def _share(problem: ConstrainedProblem, lam_x: Array, variables: Sequence[Block]
     flat = lam_x[_columns(problem, variables)]
     lower, upper = np.full(problem.num_controls, -np.inf), np.full(problem.num_controls, np.inf)
     sets = [(j, c) for j, c in enumerate(problem.constraints) if isinstance(c, ControlBounds)]
-    numbers = np.arange(problem.num_controls)
     for _, constraint in sets:
-        at = constraint.of(numbers)
+        at = constraint.indices(problem.num_controls)
         lower[at], upper[at] = np.maximum(lower[at], constraint.lower), np.minimum(upper[at], constraint.upper)
     left = flat.copy()
     for j, constraint in sets:
-        at = constraint.of(numbers)
+        at = constraint.indices(problem.num_controls)
         mine = np.where(left[at] > 0, constraint.upper == upper[at], constraint.lower == lower[at])
         prices[j][:] = np.where(mine, left[at], 0.0)
         left[at] = np.where(mine, 0.0, left[at])

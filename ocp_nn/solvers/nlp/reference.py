@@ -20,6 +20,7 @@ from ...base.display import brief
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.record import Status
 from ...problem.result import Result
+from ...problem.trajectory import Trajectory
 from .ipopt import IpoptOptions, solve_ipopt
 from .transcription import single_shooting
 
@@ -59,12 +60,12 @@ def cold_start(
     time_limit: float = np.inf,
 ) -> Result:
     """IPOPT, single shooting, exact Hessian, from given weights, and from ``initial`` (by default xbar) as x_0."""
-    return _single_shooting(problem, controls, initial, time_limit)
+    return _single_shooting(problem, problem.rollout(controls, initial=initial), time_limit)
 
 
 def confirm(
     problem: OptimalControlProblem,
-    controls: Sequence[Array],
+    controls: Sequence[Array] | Trajectory,
     *,
     initial: Array | None = None,
     time_limit: float = np.inf,
@@ -74,22 +75,21 @@ def confirm(
     Parameters
     ----------
     problem : OptimalControlProblem
-    controls : sequence of arrays
-        ``result.trajectory.controls``; their rollout is what is confirmed.
+    controls : sequence of arrays, or Trajectory
+        ``result.trajectory.controls``; their rollout is what is confirmed.  Of a constrained problem
+        ``result.trajectory`` itself, with the multipliers of constraints, without which IPOPT would move away first.
     initial : array, shape (N, n_0), optional
         ``result.trajectory.states[0]``: where x_0 is a variable, the x_0 of that rollout, else xbar.
     time_limit : float, optional
         Seconds IPOPT may take.
     """
-    before = problem.objective(problem.rollout(controls, initial=initial))
-    result = _single_shooting(problem, controls, initial, time_limit)
+    point = controls if isinstance(controls, Trajectory) else problem.rollout(controls, initial=initial)
+    before, result = problem.objective(point), _single_shooting(problem, point, time_limit)
     change = (before - result.rollout_objective) / max(abs(before), np.finfo(float).tiny)
     confirmed = result.status is Status.CONVERGED and abs(change) < CONFIRM_TOLERANCE
     return Confirmation(confirmed=confirmed, relative_change=change, result=result)
 
 
-def _single_shooting(
-    problem: OptimalControlProblem, controls: Sequence[Array], initial: Array | None, time_limit: float
-) -> Result:
+def _single_shooting(problem: OptimalControlProblem, start: Trajectory, time_limit: float) -> Result:
     options = IpoptOptions(hessian="exact", time_limit=time_limit)
-    return solve_ipopt(single_shooting(problem), problem.rollout(controls, initial=initial), options=options)
+    return solve_ipopt(single_shooting(problem), start, options=options)
