@@ -32,7 +32,7 @@ from ..losses import Loss
 from ..optimal_control import PROBLEM, OptimalControlProblem
 from ..structure import Structure, Term
 from ..trajectory import Trajectory
-from .control_sets import ControlSet
+from .control_sets import ControlBounds, ControlSet
 from .envelope import Envelope, Price
 from .output_constraint import OutputConstraint
 
@@ -102,17 +102,21 @@ class ConstrainedProblem(OptimalControlProblem):
         )
 
     def init_controls(self, seed: int = 0) -> Arrays:
-        """Those of the problem, moved to where bounds allow them."""
-        return self.within_bounds(self.base.init_controls(seed))
+        """Those of the problem, reflected to where bounds allow them."""
+        return self.within_bounds(self.base.init_controls(seed), reflect=True)
 
-    def within_bounds(self, controls: Sequence[Array]) -> Arrays:
-        """The nearest controls within all bounds."""
+    def within_bounds(self, controls: Sequence[Array], *, reflect: bool = False) -> Arrays:
+        """Controls within all bounds: the nearest, or reflected at the bounds.
+
+        Random weights that were moved to a bound of zero, into a unit and out of it, would leave the unit dead: their
+        product has no slope there.
+        """
         flat = np.concatenate(controls)
         for constraint in self.constraints:
-            if isinstance(constraint, ControlSet):
-                moved = constraint.of(flat)
-                at = slice(None) if constraint.entries is None else constraint.entries
-                flat[at] = moved - np.where(constraint.violation(moved) > 0, moved - constraint.prox(moved, 1.0), 0.0)
+            if isinstance(constraint, ControlBounds):
+                at = constraint.indices(self.num_controls)
+                near = constraint.prox(flat[at], 1.0)
+                flat[at] = constraint.prox(2.0 * near - flat[at], 1.0) if reflect else near
         return self.split(flat)
 
     def trained_model(self, controls: Sequence[Array]) -> Model | None:

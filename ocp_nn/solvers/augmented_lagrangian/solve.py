@@ -28,7 +28,7 @@ from ...problem.record import Record, Status
 from ...problem.result import Result
 from ...problem.trajectory import Trajectory
 from . import outer_loop
-from .constrained import solve_constrained
+from .constrained.loop import solve_constrained
 from .files import Checkpoint
 from .options import OPTIONS, Options
 from .over_time import loop as over_time

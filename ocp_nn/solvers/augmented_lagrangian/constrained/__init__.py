@@ -1,0 +1,1 @@
+"""Constraints by the augmented Lagrangian: :func:`.loop.solve_constrained`."""
