@@ -32,6 +32,9 @@ __all__ = ["ControlBounds", "ControlSet", "GroupLasso", "Lasso"]
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+# Norm, relative to the mean, below which groups are all alike to the adaptive lasso.
+_LEAST_NORM = 1e-3
+
 _ENTRIES = checks.Kind("indices of controls: integers >= 0, none twice", lambda value: _are_indices(value))
 
 
@@ -200,6 +203,10 @@ class Lasso(ControlSet):
         self.weight, self.name = float(weight), name
         self.entries = None if entries is None else np.asarray(entries, dtype=np.intp)
 
+    def with_weight(self, weight: float) -> Lasso:
+        """The same of another weight."""
+        return Lasso(weight, entries=self.entries, name=self.name)
+
     def cost(self, u: Array) -> float:
         return self.weight * float(np.abs(u).sum())
 
@@ -222,7 +229,7 @@ class Lasso(ControlSet):
 
 
 class GroupLasso(ControlSet):
-    """h(u) = tau sum_G sqrt(|G|) ||u_G||: whole groups of controls become exactly zero (Yuan and Lin 2006).
+    """h(u) = tau sum_G a_G sqrt(|G|) ||u_G||: whole groups of controls become exactly zero (Yuan and Lin 2006).
 
     Parameters
     ----------
@@ -230,26 +237,52 @@ class GroupLasso(ControlSet):
         tau > 0.
     groups : sequence of sequences of int
         Controls of every group, in the vector of all controls; no control is in two of them.
+    factors : sequence of float, optional
+        a_G > 0, one by default: of the adaptive lasso (Zou 2006) a negative power of the norms in an earlier solution.
     name : str
 
     Raises
     ------
     ValueError
-        For groups that are empty or overlap.
+        For groups that are empty or overlap, or factors that are not positive, one a group.
     """
 
-    def __init__(self, weight: float, groups: Sequence[ArrayLike], *, name: str = "group lasso") -> None:
+    def __init__(
+        self,
+        weight: float,
+        groups: Sequence[ArrayLike],
+        *,
+        factors: ArrayLike | None = None,
+        name: str = "group lasso",
+    ) -> None:
         checks.check("weight", weight, checks.POSITIVE)
         checks.check("name", name, checks.instance(str, "a string"))
         checks.check("groups", groups, checks.sequence(_ENTRIES, "a sequence of groups of indices", least=1))
-        self.weight, self.name = float(weight), name
-        arrays = [np.asarray(group, dtype=np.intp) for group in groups]
-        self.entries = np.concatenate(arrays)
+        self.weight, self.name, self._factors = float(weight), name, factors
+        self.groups: tuple[Indices, ...] = tuple(np.asarray(group, dtype=np.intp) for group in groups)
+        self.entries = np.concatenate(self.groups)
         if len(np.unique(self.entries)) != len(self.entries):
             raise ValueError(f"{name}: a control may be in one group only")
-        sizes = np.array([len(group) for group in arrays])
-        self._of_entry = np.repeat(np.arange(len(arrays)), sizes)
-        self._weights = self.weight * np.sqrt(sizes)
+        sizes = np.array([len(group) for group in self.groups])
+        self._of_entry = np.repeat(np.arange(len(sizes)), sizes)
+        each = np.ones(len(sizes)) if factors is None else checks.real_array("factors", factors)
+        if each.shape != (len(sizes),) or not (np.isfinite(each).all() and (each > 0).all()):
+            raise ValueError(f"{name}: expected a positive factor for each of {len(sizes)} groups, received {each}")
+        self._weights = self.weight * each * np.sqrt(sizes)
+
+    def with_weight(self, weight: float) -> GroupLasso:
+        """The same of another weight."""
+        return GroupLasso(weight, self.groups, factors=self._factors, name=self.name)
+
+    def adapted(self, controls: Array, power: float = 2.0) -> GroupLasso:
+        """The same with factors ||u_G||^-power of all controls, (P,), relative to their mean (Zou 2006).
+
+        A group that is zero there stays so.
+        """
+        norms = self.norms(controls[self.entries])
+        relative = norms / max(float(norms.mean()), np.finfo(float).tiny)
+        factors = np.maximum(relative, _LEAST_NORM) ** -power
+        return GroupLasso(self.weight, self.groups, factors=factors, name=self.name)
 
     @property
     def num_groups(self) -> int:

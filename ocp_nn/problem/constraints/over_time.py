@@ -29,7 +29,9 @@ _SQUARINGS = 4
 _RADIUS = checks.Kind("a number in (0, 1]", lambda value: checks.POSITIVE.accepts(value) and value <= 1)
 
 
-def state_bounds(problem: IdentificationProblem, lower: ArrayLike = -np.inf, upper: ArrayLike = np.inf) -> OutputConstraint:
+def state_bounds(
+    problem: IdentificationProblem, lower: ArrayLike = -np.inf, upper: ArrayLike = np.inf
+) -> OutputConstraint:
     """l <= x_t <= u for every state of every step and record.
 
     Parameters
@@ -82,9 +84,8 @@ def steady_state_gain(problem: IdentificationProblem, gain: ArrayLike, *, tolera
     model = problem.model
     known = np.atleast_2d(checks.real_array("gain", gain))
     if not model.num_inputs or known.shape != (model.num_outputs, model.num_inputs):
-        raise ValueError(
-            f"gain must have shape ({model.num_outputs}, {model.num_inputs}), outputs and inputs, received {known.shape}"
-        )
+        shape = model.num_outputs, model.num_inputs
+        raise ValueError(f"gain must have shape {shape}, outputs and inputs, received {known.shape}")
     theta, (a, b, c, d) = _linearisation(model)
     found = c @ ca.solve(ca.MX.eye(model.num_states) - a, b) + d
     flat = known.ravel(order="F")

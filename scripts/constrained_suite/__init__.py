@@ -1,0 +1,1 @@
+"""Problems, methods and tables of ``bench_constrained.py``."""
