@@ -3,8 +3,8 @@
 The linearisation at the origin has A = df/dx, B = df/dv, C = dg/dx and D = dg/dv at x = 0, v = 0.
 
 * *States within bounds* over the horizon.
-* *Stable*: ||(A/r)^16||_F <= 1 bounds the spectral radius of A by r < 1, because rho(A)^16 <= ||A^16||.  It is smooth,
-  and the more powers, the less it asks beyond that (Gelfand's formula).
+* *Stable*: ||(A/r)^16||_F^(1/16) <= 1 bounds the spectral radius of A by r, because rho(A)^16 <= ||A^16||.  It is
+  smooth, and the more powers, the less it asks beyond that (Gelfand's formula); with the root it grows like A.
 * *Steady-state gain*: C (I - A)^-1 B + D is known.
 """
 
@@ -25,6 +25,9 @@ Array = NDArray[np.float64]
 
 # Squarings of A: the power is two to this.
 _SQUARINGS = 4
+
+# Keeps the root smooth where A vanishes.
+_TINY = 1e-16
 
 _RADIUS = checks.Kind("a number in (0, 1]", lambda value: checks.POSITIVE.accepts(value) and value <= 1)
 
@@ -62,7 +65,8 @@ def stable(problem: IdentificationProblem, radius: float = 1.0) -> OutputConstra
     power = a / radius
     for _ in range(_SQUARINGS):
         power = power @ power
-    return _of_parameters(problem, theta, ca.sumsqr(power), upper=1.0, name="stable")
+    root = (ca.sumsqr(power) + _TINY) ** (0.5 / 2**_SQUARINGS)
+    return _of_parameters(problem, theta, root, upper=1.0, name="stable")
 
 
 def steady_state_gain(problem: IdentificationProblem, gain: ArrayLike, *, tolerance: float = 0.0) -> OutputConstraint:

@@ -68,6 +68,10 @@ _FRUITLESS, _FALLS = 4, 0.7
 # Subproblems that end short of the last tolerance without anything left to gain, until the loop ends too.
 _SHORT = 3
 
+# Ways on from idle weights that are tried, and Gauss-Newton steps of a subproblem: more multipliers help more than more
+# steps under wrong ones.
+_ESCAPES, _STEPS = 2, 500
+
 # Multipliers are kept within these bounds, the safeguard of the theory.
 _LARGEST = 1e10
 
@@ -104,7 +108,8 @@ def _gone_on(
     problem: ConstrainedProblem, best: Trajectory, state: ConstrainedState, options: Options
 ) -> tuple[ConstrainedState, Status | None]:
     """After a solution: the end, or where weights lie idle at their bounds another start."""
-    escape = escaped(problem, best, state, options) if state.escapes < options.max_restarts else None
+    many = state.escapes >= min(_ESCAPES, options.max_restarts)
+    escape = None if many else escaped(problem, best, state, options)
     return (state, Status.CONVERGED) if escape is None else (escape, None)
 
 
@@ -161,6 +166,7 @@ def _subproblem(
         time_limit=max(deadline - time.perf_counter(), 1e-9),
         form="auto" if options.form in ("dual", "covariance") else options.form,
         max_restarts=0,
+        max_steps=min(options.max_steps, _STEPS),
     )
     start = replace(state.trajectory, constraint_multipliers=None)
     if problem.has_free_start:
