@@ -1,4 +1,4 @@
-"""Envelopes and control sets: values, gradients, curvature and rows belong together, one weight a control among them."""
+"""Envelopes and control sets: values, gradients, curvature and rows belong together, with one weight a control."""
 
 from __future__ import annotations
 

@@ -50,6 +50,8 @@ BAD = {
     ],
     "non-negative or infinite": [*NO_NUMBER, -1, -1e-300, -INF, HUGE],
     "above one": [*NO_NUMBER, 1, 1.0, 0, INF],
+    "signs": [object(), 1, 0.5, True, NAN, "rising", b"1"],
+    "range": [object(), 1, True, "ab", (1.0, -1.0), (0.0,), (0.0, 1.0, 2.0), (NAN, 1.0), (0.0, "b")],
     "share": [*NO_NUMBER, 0, 1, 1.5, INF],
     "integer >= 0": [*NO_NUMBER, -1, 0.0, 1.5, INF, np.float64(1)],
     "integer >= 1": [*NO_NUMBER, 0, -1, 1.0, 1.5, INF],
@@ -284,10 +286,23 @@ ESTIMATOR = {
     "early_stopping": "boolean",
     "validation_fraction": "share",
     "n_iter_no_change": "integer >= 1",
+    "monotonic_cst": "signs",
+    "monotonic_method": "word",
+    "bounds": "range",
+    "output_range": "range",
+    "constraint_points": "integer >= 0",
 }
 
-
-OF_CLASSIFIER = {name: kind for name, kind in ESTIMATOR.items() if name not in ("loss", "huber_delta")}
+OF_REGRESSION = (
+    "loss",
+    "huber_delta",
+    "monotonic_cst",
+    "monotonic_method",
+    "bounds",
+    "output_range",
+    "constraint_points",
+)
+OF_CLASSIFIER = {name: kind for name, kind in ESTIMATOR.items() if name not in OF_REGRESSION}
 OF_CLASSIFIER |= {"class_weight": "balanced or mapping"}
 
 

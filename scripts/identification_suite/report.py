@@ -14,6 +14,9 @@ __all__ = ["line", "markdown"]
 
 Run = dict[str, Any]
 
+# Choices of a method that are shown.
+_SHOWN = 2
+
 
 def line(run: Run) -> str:
     """A run, as it is printed when it is done."""
@@ -43,11 +46,17 @@ def _table(name: str, runs: Sequence[Run]) -> str:
         mine = [run for run in runs if run["method"] == method]
         cells = [_cell([run for run in mine if part in run["rmse"]], part, setting.factor) for part in parts]
         seconds = f"{np.median([run['seconds'] for run in mine]):.0f}"
-        rows.append([method, _count(mine), *cells, seconds, "; ".join(dict.fromkeys(run["chosen"] for run in mine))])
+        rows.append([method, _count(mine), *cells, seconds, _chosen(mine)])
     aims = ", ".join(f"{part} {aim:g}" for part, aim in setting.aims.items())
     kind = "fit in per cent at least" if name == "rlc" else f"RMSE at most, {setting.unit or 'no unit'}"
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return f"### {name}\n\n" + (f"Aims ({kind}): {aims}.\n\n" if aims else "") + text
+
+
+def _chosen(runs: Sequence[Run]) -> str:
+    """What was chosen, of many different choices the first ones."""
+    words = list(dict.fromkeys(run["chosen"] for run in runs))
+    return "; ".join(words[:_SHOWN]) + ("; ..." if len(words) > _SHOWN else "")
 
 
 def _count(runs: Sequence[Run]) -> str:

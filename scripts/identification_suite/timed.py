@@ -48,8 +48,8 @@ def measure(name: str, seed: int, data: Path | None) -> dict[str, Any]:
     began = time.process_time()
 
     def look(iterate: ocp_nn.Iterate) -> bool:
-        closed = iterate.record.max_defect <= _CLOSED
-        if not reached and closed and iterate.record.objective <= (1 + _WITHIN) * peer:
+        closed = iterate.max_defect <= _CLOSED
+        if not reached and closed and iterate.objective <= (1 + _WITHIN) * peer:
             reached.append(time.process_time() - began)
         return False
 

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 _SIGNS = checks.Kind(
     "signs -1, 0 or 1, one a feature, or a mapping from features to signs",
-    lambda value: isinstance(value, Mapping | Sequence | np.ndarray) and not isinstance(value, str),
+    lambda value: isinstance(value, Mapping | Sequence | np.ndarray) and not isinstance(value, str | bytes),
 )
 
 _KINDS = {
