@@ -29,6 +29,8 @@ IN_SMALL = {
     "python scripts/deep_suite.py": "--quick --limit 0.2 --methods ours --starts auto",
     "python scripts/bench.py": "--quick --only peers --peers ours --limit 0.1",
     "python scripts/bench_classification.py": "--quick --only timed --limit 0.1",
+    "python scripts/bench_identification.py --data DATA": "--quick",
+    "python scripts/bench_constrained.py": "--quick --only random",
     "python scripts/bench_forward_dp.py": "--quick --only forms",
     "python scripts/certify_random_problems.py": "--cases 20",
     "python scripts/mpc_tanks.py": "--quick",
