@@ -1,8 +1,8 @@
 """Constrained problems: do ours and IPOPT agree, who is feasible first, monotone regression, and inputs found.
 
     python scripts/bench_constrained.py [--only {random,timed,monotone,sparse} ...] [--cases N] [--seed N]
-                                        [--seeds N ...] [--limit S] [--data FOLDER] [--splits N] [--quick]
-                                        [--json FILE] [--merge FILE ...] [--markdown FILE]
+                                        [--seeds N ...] [--methods NAME ...] [--limit S] [--data FOLDER]
+                                        [--splits N] [--quick] [--json FILE] [--merge FILE ...] [--markdown FILE]
 
 * **random**: ``--cases`` random problems from ``--seed`` on; from our solution IPOPT must stay where it is, with the
   same multipliers (:mod:`constrained_suite.random_problems`).
@@ -55,6 +55,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=100, help="random problems")
     parser.add_argument("--seed", type=int, default=0, help="of the first of them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the timed and sparse parts")
+    parser.add_argument("--methods", nargs="+", choices=timed.METHODS, default=list(timed.METHODS), metavar="NAME",
+                        help="of the timed part; alpaqa takes up to a minute a call")  # fmt: skip
     parser.add_argument("--limit", type=float, default=20.0, help="processor seconds of a timed run, about")
     parser.add_argument("--data", type=Path, help="folder that holds energy and yacht")
     parser.add_argument("--splits", type=int, default=20)
@@ -83,7 +85,7 @@ def run_random(args: argparse.Namespace, results: dict[str, Any]) -> None:
 def run_timed(args: argparse.Namespace, results: dict[str, Any]) -> None:
     for name in list(timed.PROBLEMS)[: 1 if args.quick else None]:
         for seed in args.seeds:
-            for method in list(timed.METHODS)[: 3 if args.quick else None]:
+            for method in args.methods[: 3 if args.quick else None]:
                 run = timed.measure(name, method, seed, args.limit)
                 results["timed"].append(asdict(run))
                 last = run.trace[-1] if run.trace else []
