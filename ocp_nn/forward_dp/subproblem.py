@@ -45,7 +45,7 @@ _DECAYS = checks.either(
         checks.either(
             checks.NON_NEGATIVE,
             checks.Kind(
-                "an array of such numbers, one a control",
+                "an array, one a control",
                 lambda value: isinstance(value, np.ndarray) and value.ndim == 1 and bool((value >= 0).all()),
             ),
         ),
@@ -77,8 +77,7 @@ class Subproblem:
     penalty : sequence of K - 1 floats
         beta_k in (0, inf].
     weight_decay : float, or sequence of floats or arrays
-        rho, one for all blocks or one a block; an array has one number for each control of the block.  Forms that carry
-        covariances need one number a block.
+        rho, one for all blocks or one a block; an array has one number a control, which dual and covariance refuse.
     damping : float
         mu; every rho_b + mu must be positive.
     initial_gap : array (N, n_0), optional
@@ -286,9 +285,7 @@ class Subproblem:
     @property
     def ridge(self) -> float:
         """The smallest rho_b + mu."""
-        if self.has_diagonal_decay:
-            return min([float(np.min(ridge)) for ridge in self.ridges])
-        return min(self.ridges)  # type: ignore[type-var, return-value]
+        return min([float(np.min(ridge)) for ridge in self.ridges])
 
     @cached_property
     def ridge_vector(self) -> Array | float:
