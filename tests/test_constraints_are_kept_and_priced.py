@@ -184,6 +184,11 @@ def test_violations_are_named_by_stage_unit_and_sample():
     assert f"stage 2, unit 0, sample {worst}" in failure
 
 
+def test_curvature_is_refused_where_constraints_may_hold_a_direction(solved):
+    with pytest.raises(ValueError, match="curvature is that of problems without constraints"):
+        ocp_nn.certify(solved.problem, solved.trajectory, curvature=True)
+
+
 # --- how solves end
 
 

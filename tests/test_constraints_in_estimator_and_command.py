@@ -150,6 +150,16 @@ def test_fit_keeps_weights_and_outputs_within_bounds(tmp_path):
     assert np.abs(result.predict(ocp_nn.load_dataset("sin2x").x[:50])).max() <= 0.75
 
 
+def test_a_constrained_run_leaves_nothing_of_an_earlier_one_to_go_on_with(tmp_path, capsys):
+    arguments = ["fit", "sin2x", "--hidden", "3", "--weight-decay", "0.1", "--reference", "none", "--quiet"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert main(["fit", "--resume", str(tmp_path), "--weight-bounds=-1,1"]) == 1
+    assert "--resume goes on with a run as it was" in capsys.readouterr().err
+    assert main([*arguments, "--weight-bounds=-1,1", "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "run.json").exists()
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

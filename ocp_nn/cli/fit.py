@@ -36,7 +36,7 @@ from .arguments import (
     silent,
     table_width,
 )
-from .run_file import CHECKPOINT_FILE, earlier_result, earlier_run, write_run
+from .run_file import CHECKPOINT_FILE, RUN_FILE, earlier_result, earlier_run, write_run
 
 __all__ = ["register", "run"]
 
@@ -90,6 +90,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("fit needs a DATASET, or --resume DIR to go on with an earlier run, and not both")
     selection = None
     if args.resume is not None:
+        if args.monotone or args.weight_bounds or args.output_range:
+            raise ValueError(
+                "--resume goes on with a run as it was, and constrained ones have nothing to go on from: leave out "
+                "--monotone, --weight-bounds and --output-range"
+            )
         args, selection = earlier_run(args)
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
@@ -110,6 +115,9 @@ def _fit(args: argparse.Namespace, data: Dataset, selection: Selection | None, s
     problem = wanted.constrained(training, experiment.y_scaler)
     if args.out is not None and not wanted:
         write_run(args.out, args, training.weight_decay, selection)
+    elif args.out is not None:  # an earlier run's there are not to be gone on with
+        for name in (RUN_FILE, CHECKPOINT_FILE):
+            (args.out / name).unlink(missing_ok=True)
     say(problem_line(data.name, training, args.shooting))
     if wanted and isinstance(problem, ConstrainedProblem):
         say(f"constraints: {', '.join(constraint.name for constraint in problem.constraints)}")

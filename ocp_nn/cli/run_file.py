@@ -35,7 +35,7 @@ from ..report import write_json
 from ..solvers.augmented_lagrangian.files import load
 from ..solvers.augmented_lagrangian.state import SolverState
 
-__all__ = ["CHECKPOINT_FILE", "earlier_result", "earlier_run", "write_run"]
+__all__ = ["CHECKPOINT_FILE", "RUN_FILE", "earlier_result", "earlier_run", "write_run"]
 
 RUN_FILE, CHECKPOINT_FILE = "run.json", "checkpoint.npz"
 

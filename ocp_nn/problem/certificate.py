@@ -236,10 +236,13 @@ def certify(
     Raises
     ------
     ValueError
-        If the trajectory does not have the problem's shapes.
+        If the trajectory does not have the problem's shapes, or for the curvature of a constrained problem, which that
+        of the reduced Hessian is not.
     """
     checks.check("problem", problem, PROBLEM)
     checks.check("curvature", curvature, checks.BOOLEAN)
+    if curvature and isinstance(problem, ConstrainedProblem):
+        raise ValueError("curvature is that of problems without constraints: these may hold a direction of descent")
     checks.check("tolerance", tolerance, checks.POSITIVE)
     problem.check(trajectory)
     with np.errstate(all="ignore"):  # NaN and infinity are for the verdict
