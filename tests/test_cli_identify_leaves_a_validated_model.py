@@ -48,7 +48,7 @@ def test_it_prints_what_it_found_and_leaves_its_files(table, tmp_path, capsys):
     printed = capsys.readouterr().out
     for words in ("linear model", "ours", "IPOPT", "test", "residuals of level [m] on test", "predicted 10 ahead"):
         assert words in printed
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == FILES | {"run.json", "memory"}
     summary = json.loads((out / "summary.json").read_text())
     fits = {name: parts["test"]["fit_percent"][0] for name, parts in summary["figures"].items()}
     assert fits["ours"] > 85 and fits["ours"] > fits["linear model"]
@@ -99,3 +99,17 @@ def test_mistakes_are_one_line(arguments, words, capsys):
 def test_a_column_that_is_not_there_is_named(table, capsys):
     assert main(["identify", str(table / "run.csv"), "--inputs", "voltage", "--outputs", "pressure"]) == 1
     assert "pressure" in capsys.readouterr().err
+
+
+def test_figures_are_of_all_records(table, tmp_path, capsys):
+    """A test of two records: each has its figures, and residuals and steps ahead are those of both."""
+    out = tmp_path / "out"
+    for name in ("first", "second"):
+        (tmp_path / "both").mkdir(exist_ok=True)
+        (tmp_path / "both" / f"{name}.csv").write_text((table / "run.csv").read_text())
+    arguments = [str(tmp_path / "both"), "--inputs", "voltage", "--outputs", "level", "--test", "0.4"]
+    assert main(["identify", *arguments, *QUICK, "--warm-up", "10", "--out", str(out)]) == 0
+    assert "record 2 of test: RMSE" in capsys.readouterr().out
+    of = json.loads((out / "summary.json").read_text())["figures"]["ours"]["test"]
+    each = [record["rmse"][0] for record in of["records"]]
+    assert len(each) == 2 and of["rmse"][0] == pytest.approx(np.sqrt(np.mean(np.square(each))))

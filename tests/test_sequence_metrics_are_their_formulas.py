@@ -103,7 +103,29 @@ def test_what_the_inputs_still_explain_is_outside():
     assert not residual_tests(coloured(rng, 500, 0.5), v).is_white[0]
 
 
+def test_sums_over_several_records_stay_within_them():
+    e, v = [RNG.standard_normal(n) for n in (60, 45, 5)], [RNG.standard_normal(n) for n in (60, 45, 5)]
+    found = residual_tests([*e], [*v], warm_up=3, lags=5)
+    e, v = [x[3:] - np.concatenate([x[3:] for x in e[:2]]).mean() for x in e[:2]], [x[3:] for x in v[:2]]
+    v = [x - np.concatenate(v).mean() for x in v]
+    power = sum(x @ x for x in e)
+    own = [sum(x[k:] @ x[: len(x) - k] for x in e) / power for k in range(6)]
+    np.testing.assert_allclose(found.autocorrelation[:, 0], own, rtol=1e-12)
+    scale = np.sqrt(power * sum(x @ x for x in v))
+    cross = [sum(x[k:] @ w[: len(w) - k] for x, w in zip(e, v, strict=True)) / scale for k in range(6)]
+    np.testing.assert_allclose(found.cross_correlation[5:, 0, 0], cross, rtol=1e-10, atol=1e-14)
+    assert found.statistic[0] == pytest.approx((57 + 42) * sum(r * r for r in own[1:]))
+
+
+def test_one_record_is_a_list_of_one():
+    alone, listed = residual_tests(Y, SIMULATED), residual_tests([Y], [SIMULATED])
+    np.testing.assert_array_equal(alone.statistic, listed.statistic)
+    np.testing.assert_array_equal(alone.cross_correlation, listed.cross_correlation)
+
+
 BAD = {
+    "one record for each of 2, received 1": lambda: residual_tests([Y, Y], [Y]),
+    "as many outputs and inputs as each other": lambda: residual_tests([Y, Y[:, :1]], [Y, Y]),
     "one shape, received (100, 2) and (99, 2)": lambda: fit_percent(Y, SIMULATED[:-1]),
     "warm_up must be an integer from 0 to 99, received 100": lambda: fit_percent(Y, SIMULATED, warm_up=100),
     "every output must be measured after a warm-up of 0": lambda: fit_percent(Y * [1, np.nan], SIMULATED),

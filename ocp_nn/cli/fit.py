@@ -36,7 +36,8 @@ from .arguments import (
     silent,
     table_width,
 )
-from .run_file import CHECKPOINT_FILE, RUN_FILE, earlier_result, earlier_run, write_run
+from .fit_run import CHECKPOINT_FILE, earlier_result, earlier_run, write_fit_run
+from .run_file import RUN_FILE
 
 __all__ = ["register", "run"]
 
@@ -114,7 +115,7 @@ def _fit(args: argparse.Namespace, data: Dataset, selection: Selection | None, s
     wanted = requirements(args, data)
     problem = wanted.constrained(training, experiment.y_scaler)
     if args.out is not None and not wanted:
-        write_run(args.out, args, training.weight_decay, selection)
+        write_fit_run(args.out, args, training.weight_decay, selection)
     elif args.out is not None:  # an earlier run's there are not to be gone on with
         for name in (RUN_FILE, CHECKPOINT_FILE):
             (args.out / name).unlink(missing_ok=True)

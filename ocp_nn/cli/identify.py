@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..base import program
 from ..base.claim import claim
+from ..base.schema import AMOUNT, COUNT, NUMBER, TEXT, TEXTS, Kind, Table, listed, or_none
 from ..learning.data import SequenceDataset, load_records
 from ..problem.identification import IdentificationProblem
 from ..problem.record import Status
@@ -28,6 +30,7 @@ from ..solvers.nlp.transcription import multiple_shooting
 from .arguments import column_names, count, make_folder, path, positive, print_line, silent, table_width, weight_decay
 from .arguments import seed as read_seed
 from .arguments import widths as read_widths
+from .run_file import located, read_run, write_run
 
 if TYPE_CHECKING:
     from ..learning.state_space.model import IdentifiedModel
@@ -38,17 +41,35 @@ __all__ = ["register", "run"]
 # Seconds of IPOPT by default.
 REFERENCE_SECONDS = 60.0
 
+# In the folder of a run: paths and judgements of the choice, and checkpoints of the last training.
+MEMORY = "memory"
+
+# What belongs to the run; the rest is said anew when it goes on.
+_ARGUMENTS: Table = {
+    "data": TEXT,
+    "inputs": TEXTS,
+    "outputs": TEXTS,
+    "test": or_none(Kind("text or a number", lambda value: TEXT.fits(value) or NUMBER.fits(value))),
+    "warm_up": or_none(COUNT),
+    "states": listed(COUNT),
+    "hidden": listed(COUNT),
+    "weight_decay": or_none(AMOUNT),
+    "starts": COUNT,
+    "seed": COUNT,
+}
+
 _EPILOG = """\
 examples:
   ocp-nn identify run.csv --inputs voltage --outputs level --states 2 --test check.csv
   ocp-nn identify run.csv --inputs u1,u2 --outputs y --states 1,2,3 --out results/run
   ocp-nn identify duffing --weight-decay 0.01 --reference none
+  ocp-nn identify --resume results/run --time-limit 600
 
 DATA is a CSV file (or .csv.gz, .npz) with one row a sample, a folder of such
 files or of a known benchmark, or one of the synthetic systems lorenz, duffing,
 pendulum, tanks, wiener.  All choices are made on the training records.
-Ctrl-C ends the run.  Exit code: 0 the training ended at rest, 2 it did not,
-1 error, 130 interrupted, 143 terminated.
+Ctrl-C ends the run; --resume goes on with what it had done.  Exit code: 0 the
+training ended at rest, 2 it did not, 1 error, 130 interrupted, 143 terminated.
 """
 
 
@@ -62,7 +83,7 @@ def register(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
-    add("data", metavar="DATA", help="file, folder, or name of a synthetic system")
+    add("data", metavar="DATA", nargs="?", help="file, folder, or name of a synthetic system")
     add("--inputs", metavar="COLS", type=column_names, default=(), help="columns, separated by commas; default none")
     add("--outputs", metavar="COLS", type=column_names, default=(), help="columns, separated by commas")
     add("--test", metavar="FILE|SHARE", type=_test, help="a file to test on, or the share of the end of every record")
@@ -77,6 +98,7 @@ def register(subparsers: Any) -> None:
     add("--reference", choices=("ipopt", "none"), default="none",
         help=f"ipopt: what it finds from the linear model, in {REFERENCE_SECONDS:g} s; default none")  # fmt: skip
     add("--out", metavar="DIR", type=path, help="leave summary, history, model and figures there")
+    add("--resume", metavar="DIR", type=path, help="instead of DATA: go on with the run in DIR")
     add("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -88,6 +110,10 @@ def _test(text: str) -> Any:
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.data is None) == (args.resume is None):
+        raise ValueError("identify needs DATA, or --resume DIR to go on with an earlier run, and not both")
+    if args.resume is not None:
+        args = _earlier(args)
     say: Callable[[str], None] = silent if args.quiet else print_line
     say(environment_line())
     data = load_records(args.data, inputs=args.inputs, outputs=args.outputs, test=args.test, warm_up=args.warm_up)
@@ -98,7 +124,17 @@ def run(args: argparse.Namespace) -> int:
         return _identify(args, data, say)
 
 
+def _earlier(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of the run in ``args.resume``; time limit, reference and quiet are said anew."""
+    earlier, _ = read_run(args.resume, "identify", _ARGUMENTS, {})
+    lists = {name: tuple(getattr(earlier, name)) for name in ("inputs", "outputs", "states", "hidden")}
+    return argparse.Namespace(**vars(args) | vars(earlier) | lists | {"out": args.resume})
+
+
 def _identify(args: argparse.Namespace, data: SequenceDataset, say: Callable[[str], None]) -> int:
+    if args.out is not None:
+        arguments = {name: getattr(args, name) for name in _ARGUMENTS}
+        write_run(args.out, "identify", arguments | {name: located(arguments[name]) for name in ("data", "test")})
     say(f"{data!r}; {', '.join(map(str, args.states))} states, hidden {args.hidden or 'none'}")
     if args.weight_decay is None or len(args.states) > 1:
         say("choosing order and weight decay on held-out segments of the training records ...")
@@ -118,7 +154,9 @@ def _identify(args: argparse.Namespace, data: SequenceDataset, say: Callable[[st
     _say_verdict(found, say)
     if args.out is not None:
         write_identification(args.out, found)
-        say(f"written to {args.out}: {IDENTIFICATION_FILES}")
+        say(f"written to {args.out}: {IDENTIFICATION_FILES}; {MEMORY}: for --resume")
+    if fitted.status_ is Status.INTERRUPTED:
+        return program.INTERRUPTED
     return 0 if fitted.status_ in (Status.CONVERGED, Status.SETTLED, Status.STALLED) else 2
 
 
@@ -136,6 +174,7 @@ def _fitted(args: argparse.Namespace, data: SequenceDataset) -> StateSpaceRegres
         max_iter=1000,
         time_limit=args.time_limit or np.inf,
         random_state=args.seed,
+        memory=None if args.out is None else args.out / MEMORY,
     )
     with warnings.catch_warnings():  # the status says it
         warnings.simplefilter("ignore")
@@ -161,6 +200,11 @@ def _reference(fitted: StateSpaceRegressor, say: Callable[[str], None]) -> tuple
 
 def _say_verdict(found: Identification, say: Callable[[str], None]) -> None:
     say(f"{found.result.status.value}: {found.result.message}")
+    each = found.figures_of_records(found.model, found.part)
+    for number, of in enumerate(each, start=1):
+        if of is not None and len(each) > 1:
+            error, fit = (" ".join(f"{value:.4g}" for value in values) for values in of)
+            say(f"record {number} of {found.part}: RMSE {error}, fit {fit} %")
     tests = found.tests
     for j, label in enumerate(found.dataset.output_labels):
         white = "white" if tests.is_white[j] else "not white"

@@ -17,7 +17,9 @@ estimated, is part of every figure: they are left out.  NaN outputs were not mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +27,7 @@ from scipy import special
 
 from ..base import checks, display
 from ..network.records import checked_inputs, checked_outputs
+from .given_records import as_records
 
 __all__ = ["ResidualTests", "fit_percent", "residual_tests", "sequence_r2", "sequence_rmse"]
 
@@ -32,6 +35,9 @@ Array = NDArray[np.float64]
 
 # Lags that are tried on either side, as in Ljung's examples, but no more than a quarter of the samples.
 LAGS = 25
+
+# Fewer samples than this say nothing.
+_LEAST = 8
 
 
 def fit_percent(y: ArrayLike, simulated: ArrayLike, *, warm_up: int = 0) -> Array:
@@ -123,51 +129,75 @@ class ResidualTests:
 
 
 def residual_tests(
-    residuals: ArrayLike, v: ArrayLike, *, warm_up: int = 0, lags: int = LAGS, level: float = 0.99
+    residuals: ArrayLike | Sequence[ArrayLike],
+    v: ArrayLike | Sequence[ArrayLike],
+    *,
+    warm_up: int = 0,
+    lags: int = LAGS,
+    level: float = 0.99,
 ) -> ResidualTests:
-    """The tests of one record.
+    """The tests of one record, or of several together.
 
     Parameters
     ----------
-    residuals : array, shape (T, m) or (T,)
-        y - yhat, NaN where nothing was measured.
-    v : array, shape (T, q) or (T,)
+    residuals : array, shape (T, m) or (T,), or a list of them, one a record
+        y - yhat, NaN where nothing was measured.  Sums of several run over all pairs of samples of one record.
+    v : array, shape (T, q) or (T,), or a list of them
     warm_up : int
-        First samples that are left out.
+        First samples of a record that are left out.
     lags : int
-        M, at most a quarter of the samples: it is cut there.
+        M, at most a quarter of the samples of the longest record: it is cut there.
     level : float
         Probability of the bands, in (0, 1).
 
     Raises
     ------
     ValueError
-        For other shapes, a record of fewer than eight samples after the warm-up, or numbers out of range.
+        For other shapes, no record of eight samples or more after the warm-up (shorter ones are left out), or numbers
+        out of range.
     """
     checks.check("level", level, checks.SHARE)
     checks.check("lags", lags, checks.integer(1))
-    e, v = checked_outputs("residuals", residuals), checked_inputs("v", v)
-    if len(e) != len(v):
-        raise ValueError(f"residuals and v must be as long as each other, received {len(e)} and {len(v)} samples")
     checks.check("warm_up", warm_up, checks.integer(0))
-    e, v = e[warm_up:], v[warm_up:]
-    if len(e) < 8:
-        raise ValueError(f"residual tests need eight samples or more after the warm-up, received {len(e)}")
-    most = min(lags, len(e) // 4)
-    return _tested(_centred(e), v - v.mean(axis=0), most, level)
+    pairs = _records(residuals, v)
+    usable = [(e[warm_up:], inputs[warm_up:]) for e, inputs in pairs if len(e) - warm_up >= _LEAST]
+    if not usable:
+        longest = max(len(e) for e, _ in pairs) - warm_up
+        raise ValueError(f"residual tests need eight samples or more after the warm-up, received {max(longest, 0)}")
+    most = min(lags, max(len(e) for e, _ in usable) // 4)
+    ends = np.cumsum([len(e) for e, _ in usable])[:-1]
+    e, inputs = (np.concatenate(some) for some in zip(*usable, strict=True))
+    return _tested(np.split(_centred(e), ends), np.split(inputs - inputs.mean(axis=0), ends), most, level)
 
 
-def _tested(e: Array, v: Array, most: int, level: float) -> ResidualTests:
-    measured = np.isfinite(e)
-    number = np.maximum(measured.sum(axis=0), 1)
-    e = np.where(measured, e, 0.0)
-    own = np.stack([np.sum(e[k:] * e[: len(e) - k], axis=0) / number for k in range(most + 1)])
+def _records(residuals: Any, v: Any) -> list[tuple[Array, Array]]:
+    """Residuals and inputs of every record."""
+    several = as_records("residuals", residuals)
+    both = zip(several, as_records("v", v, len(several)), strict=True)
+    pairs = [(checked_outputs("residuals", e), checked_inputs("v", inputs)) for e, inputs in both]
+    for e, inputs in pairs:
+        if len(e) != len(inputs):
+            received = f"{len(e)} and {len(inputs)} samples"
+            raise ValueError(f"residuals and v must be as long as each other, received {received}")
+    widths = {(e.shape[1], inputs.shape[1]) for e, inputs in pairs}
+    if len(widths) > 1:
+        raise ValueError(f"records must have as many outputs and inputs as each other, received {sorted(widths)}")
+    return pairs
+
+
+def _tested(e: list[Array], v: list[Array], most: int, level: float) -> ResidualTests:
+    number = np.maximum(sum(np.isfinite(some).sum(axis=0) for some in e), 1)
+    e = [np.where(np.isfinite(some), some, 0.0) for some in e]
+    own = np.stack([sum(np.sum(x[k:] * x[: len(x) - k], axis=0) for x in e) / number for k in range(most + 1)])
     correlation = own / _positive(own[0])
-    inputs = np.stack([np.sum(v[k:] * v[: len(v) - k], axis=0) / len(v) for k in range(most + 1)])
+    samples = sum(map(len, v))
+    inputs = np.stack([sum(np.sum(x[k:] * x[: len(x) - k], axis=0) for x in v) / samples for k in range(most + 1)])
     of_inputs = inputs / _positive(inputs[0])
     variance = 1.0 + 2.0 * np.einsum("kq,km->qm", of_inputs[1:], correlation[1:])
     quantile = float(special.ndtri(0.5 + level / 2))
     scale = np.sqrt(_positive(own[0])) * np.sqrt(_positive(inputs[0]))[:, None]
+    both = list(zip(e, v, strict=True))
+    cross = [sum(_cross(x, inputs, k) for x, inputs in both) / number for k in range(-most, most + 1)]
     return ResidualTests(
         lags=np.arange(most + 1),
         autocorrelation=correlation,
@@ -175,14 +205,16 @@ def _tested(e: Array, v: Array, most: int, level: float) -> ResidualTests:
         statistic=number * np.sum(correlation[1:] ** 2, axis=0),
         threshold=float(special.chdtri(most, 1 - level)),
         cross_lags=np.arange(-most, most + 1),
-        cross_correlation=np.stack([_cross(e, v, k) / number for k in range(-most, most + 1)]) / scale,
+        cross_correlation=np.stack(cross) / scale,
         cross_band=quantile * np.sqrt(np.maximum(variance, 0.0) / number),
         level=level,
     )
 
 
 def _cross(e: Array, v: Array, k: int) -> Array:
-    """sum_t v_t e_{t+k}, (q, m)."""
+    """sum_t v_t e_{t+k} of a record, (q, m)."""
+    if abs(k) >= len(e):
+        return np.zeros((v.shape[1], e.shape[1]))
     return np.asarray(v[: len(v) - k].T @ e[k:] if k >= 0 else v[-k:].T @ e[:k])
 
 

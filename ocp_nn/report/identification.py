@@ -95,21 +95,35 @@ class Identification:
         measured, simulated = (np.concatenate(some) for some in zip(*both, strict=True))
         return sequence_rmse(measured, simulated), fit_percent(measured, simulated)
 
+    def figures_of_records(self, model: IdentifiedModel, part: str) -> list[tuple[Array, Array] | None]:
+        """The same of every record of a part; None where an output was not measured after the warm-up."""
+        figures = list[tuple[Array, Array] | None]()
+        for (_, y), run in zip(self.pairs(part), self.simulated(model, part), strict=True):
+            after, simulated = y[self.warm_up :], run[self.warm_up :]
+            is_measured = bool(np.isfinite(after).any(axis=0).all())
+            both = (sequence_rmse(after, simulated), fit_percent(after, simulated)) if is_measured else None
+            figures.append(both)
+        return figures
+
     @cached_property
     def tests(self) -> ResidualTests:
-        """Of the residuals of the first record of :attr:`part`."""
-        (v, y), run = self.pairs(self.part)[0], self.simulated(self.model, self.part)[0]
-        return residual_tests(y - run, v, warm_up=self.warm_up)
+        """Of the residuals of all records of :attr:`part`."""
+        pairs, runs = self.pairs(self.part), self.simulated(self.model, self.part)
+        residuals = [y - run for (_, y), run in zip(pairs, runs, strict=True)]
+        return residual_tests(residuals, [v for v, _ in pairs], warm_up=self.warm_up)
 
     def ahead(self) -> dict[int, Array]:
-        """RMSE of predictions so many steps ahead, on the first record of :attr:`part`."""
-        (v, y), theta = self.pairs(self.part)[0], self.model.theta
+        """RMSE of predictions so many steps ahead, over all records of :attr:`part` that are longer."""
+        pairs, theta = self.pairs(self.part), self.model.theta
         scale = self.model.output_scaler.scale
         found = {}
         for steps in AHEAD:
-            if steps < len(y) - self.warm_up:
+            first, both = max(self.warm_up, steps), []
+            for v, y in (pair for pair in pairs if steps < len(pair[1]) - self.warm_up):
                 predicted = self.model.system.predict(theta, v, y, steps=steps, measurement_noise=scale)
-                found[steps] = sequence_rmse(y, predicted, warm_up=max(self.warm_up, steps))
+                both.append((y[first:], predicted[first:]))
+            if both:
+                found[steps] = sequence_rmse(*(np.concatenate(some) for some in zip(*both, strict=True)))
         return found
 
     def poles(self) -> NDArray[np.complex128]:
@@ -143,14 +157,8 @@ def _numbers(values: Array, digits: int) -> str:
 def summarize_identification(found: Identification) -> dict[str, Any]:
     """The content of ``summary.json``."""
     data, tests, result = found.dataset, found.tests, found.result
-    figures = {
-        name: {
-            part: {"rmse": rmse.tolist(), "fit_percent": fit.tolist()}
-            for part in ("train", *data.tests)
-            for rmse, fit in [found.figures_of(model, part)]
-        }
-        for name, model in found.models.items()
-    }
+    parts = ("train", *data.tests)
+    figures = {name: {part: _figures(found, model, part) for part in parts} for name, model in found.models.items()}
     return {
         "dataset": data.name,
         "source": data.source,
@@ -176,6 +184,17 @@ def summarize_identification(found: Identification) -> dict[str, Any]:
         "reference": None if found.reference is None else _reference(found.reference[1]),
         "environment": environment(),
     }
+
+
+def _figures(found: Identification, model: IdentifiedModel, part: str) -> dict[str, Any]:
+    """Of all records of a part together, and of each where there are several."""
+    rmse, fit = found.figures_of(model, part)
+    together = {"rmse": rmse.tolist(), "fit_percent": fit.tolist()}
+    if len(found.pairs(part)) == 1:
+        return together
+    each = found.figures_of_records(model, part)
+    records = [of and {"rmse": of[0].tolist(), "fit_percent": of[1].tolist()} for of in each]
+    return together | {"records": records}
 
 
 def _reference(result: Result) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -12,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 try:
-    from joblib import Parallel, delayed
+    from joblib import Memory, Parallel, delayed
     from sklearn.base import BaseEstimator, RegressorMixin
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted
+    from sklearn.utils.validation import check_is_fitted, check_memory
 except ImportError as error:
     raise ImportError(f"StateSpaceRegressor needs scikit-learn >= 1.6: pip install 'ocp-nn[ml]' ({error})") from error
 
@@ -30,6 +31,7 @@ from ...problem.result import Result
 from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
+from ..given_records import as_records, is_list, records_of
 from ..sequence_metrics import fit_percent, sequence_r2
 from .choice import (
     CANDIDATES,
@@ -43,12 +45,10 @@ from .choice import (
     ChoiceSettings,
     Start,
     best_of,
-    descend,
     finalists,
-    judged,
     known_states,
 )
-from .inputs import as_records, is_list, records_of
+from .memory import remembered_judgement, remembered_path, trained
 from .model import IdentifiedModel
 from .segments import shortened
 
@@ -83,6 +83,13 @@ _KINDS = {
     "n_jobs": _JOBS,
     "random_state": checks.RANDOM_STATE,
 }
+
+
+def _memory(memory: Any) -> Memory:
+    """What scikit-learn takes for one, silent."""
+    if memory is None or isinstance(memory, str | os.PathLike):
+        return Memory(None if memory is None else os.fspath(memory), verbose=0)
+    return check_memory(memory)
 
 
 class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
@@ -121,6 +128,9 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         Processes that share the starts, as in scikit-learn; None is one.
     random_state : int, RandomState or None
         Of the random weights.
+    memory : None, str, path or joblib.Memory
+        Where what a fit has done is kept, as in scikit-learn's pipelines: a fit that was ended goes on when it is
+        called again with the same data and parameters (of ``time_limit`` and ``max_iter`` with others too).
 
     Attributes
     ----------
@@ -171,6 +181,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         time_limit: float = np.inf,
         n_jobs: int | None = None,
         random_state: Any = None,
+        memory: Any = None,
     ) -> None:
         self.num_states = num_states
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -186,6 +197,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         self.time_limit = time_limit
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.memory = memory
 
     def fit(self, v: Any, y: Any) -> StateSpaceRegressor:
         """Identify the model of one record or several.
@@ -209,6 +221,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         """
         checks.check_all(_KINDS, self.get_params(deep=False))
         self._deadline = time.perf_counter() + self.time_limit
+        self._memory = _memory(self.memory)
         records = records_of(v, y)
         self.candidates_: tuple[Candidate, ...] = ()
         self._flat = np.ndim(as_records("y", y)[0]) == 1
@@ -297,15 +310,17 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         systems = [self._system(n, self.hidden_layer_sizes, self.output_layer_sizes) for n in self._orders()]
         starts = [Start(system, seed + i, FIRST[i % len(FIRST)]) for i in range(self.num_starts) for system in systems]
         to_judge = CANDIDATES if isinstance(self.weight_decay, str) else (float(self.weight_decay),)
-        options = self._options(LOOSE_TOLERANCE, LOOSE_OUTER)
+        options = replace(self._options(LOOSE_TOLERANCE, LOOSE_OUTER), time_limit=np.inf)
         settings = ChoiceSettings(self.warm_up, options, to_judge, self._deadline)
         records = shortened(scaled, FOLDS)
         is_judged = len(systems) > 1 or len(to_judge) > 1
         race = [rho for rho in decays if rho >= RACE or not is_judged]
         parallel = Parallel(n_jobs=self.n_jobs)
-        paths = parallel(delayed(descend)(start, records, race, settings) for start in starts)
+        memory = self._memory
+        paths = parallel(delayed(remembered_path)(memory, start, records, race, settings) for start in starts)
         if is_judged:
-            judgements = parallel(delayed(judged)(of, records, decays, settings) for of in finalists(paths))
+            best = finalists(paths)
+            judgements = parallel(delayed(remembered_judgement)(memory, of, records, decays, settings) for of in best)
             self.candidates_ = tuple(candidate for of in judgements for candidate in of)
             chosen = best_of(self.candidates_)
         else:
@@ -340,7 +355,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
 
     def _trained(self, scaled: Records, chosen: Candidate) -> Result:
         problem = IdentificationProblem(chosen.start.model, scaled.pairs, chosen.weight_decay)
-        result = solve(problem, chosen.trajectory, options=self._options(self.tol, self.max_iter))
+        result = trained(self._memory, problem, chosen, self._options(self.tol, self.max_iter))
         return replace(result, state=None)
 
     def _linear(self, scaled: Records, seed: int) -> IdentifiedModel:

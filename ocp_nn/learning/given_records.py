@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...network.records import Records
+from ..network.records import Records
 
 __all__ = ["as_records", "is_list", "records_of"]
 
