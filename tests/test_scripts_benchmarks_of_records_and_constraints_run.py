@@ -73,3 +73,14 @@ def test_a_trace_counts_where_it_is_feasible_and_low_enough():
     trace = [[0.1, 1.0, 1e-3], [0.2, 3.0, 0.0], [0.3, 1.5, 1e-9]]
     assert seconds_to(trace, 2.0) == 0.3
     assert seconds_to(trace, 1.0) == float("inf")
+
+
+def test_a_comparison_in_time_says_how_often_and_when(scripts):
+    from identification_suite import report
+
+    row = {"dataset": "rlc", "seed": 0, "samples": 9, "weight_decay": 1.0, "peer_objective": 2.0, "peer_seconds": 10.0,
+           "objective": 1.9, "starts": 1, "seconds": 3.0, "reached": 2.0}  # fmt: skip
+    rows = [row, row | {"seed": 1, "reached": None}, row | {"seed": 2, "peer_objective": None, "reached": 4.0}]
+    text = report._timed(rows)
+    assert "within its time in 2 of 3.  Median share of its time: rlc 0.40." in text
+    assert "never" in text and "not finite" in text

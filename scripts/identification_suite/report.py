@@ -17,6 +17,9 @@ Run = dict[str, Any]
 # Choices of a method that are shown.
 _SHOWN = 2
 
+# An objective beyond this is none.
+_ABSURD = 1e30
+
 
 def line(run: Run) -> str:
     """A run, as it is printed when it is done."""
@@ -85,18 +88,35 @@ def _timed(rows: Sequence[Run]) -> str:
         "J of jax-sysid",
         "its seconds",
         "J of ours",
+        "starts",
         "seconds",
         "until J of jax-sysid",
     ]
     table = [head, ["---"] * len(head)]
     for row in rows:
-        reached = (
+        share = (
             "never" if row["reached"] is None else f"{row['reached']:.1f} ({row['reached'] / row['peer_seconds']:.2f})"
         )
+        peer = row["peer_objective"]  # None in a file where it is not finite
         table.append([f"{row['dataset']}, seed {row['seed']}", str(row["samples"]), f"{row['weight_decay']:g}",
-                      f"{row['peer_objective']:.4g}", f"{row['peer_seconds']:.1f}", f"{row['objective']:.4g}",
-                      f"{row['seconds']:.1f}", reached])  # fmt: skip
-    return "### The same objective, the same start\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in table)
+                      "not finite" if peer is None or peer > _ABSURD else f"{peer:.4g}", f"{row['peer_seconds']:.1f}",
+                      f"{row['objective']:.4g}", str(row["starts"]), f"{row['seconds']:.1f}", share])  # fmt: skip
+    text = "\n".join("| " + " | ".join(row) + " |" for row in table)
+    return f"### The same objective, the same start\n\n{_in_time(rows)}\n\n{text}"
+
+
+def _in_time(rows: Sequence[Run]) -> str:
+    """How often ours was there within the other's time."""
+    shares: dict[str, list[float]] = {}
+    for row in rows:
+        share = np.inf if row["reached"] is None else row["reached"] / row["peer_seconds"]
+        shares.setdefault(row["dataset"], []).append(share)
+    there = sum(share <= 1 for of in shares.values() for share in of)
+    medians = ", ".join(f"{name} {np.median(of):.2f}" for name, of in shares.items())
+    return (
+        f"Ours is at jax-sysid's final objective within its time in {there} of {len(rows)}.  Median share of its time: "
+        f"{medians}."
+    )
 
 
 def _published(names: Sequence[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 The weight decay is 1 and the start that of jax-sysid: random parameters with x_0 = 0.  Of long sets the first 3,000
 samples.  Processor seconds from the problem on; jax-sysid's contain its compilation, which is a part of every fit.
-Ours are those of its own default start too, because it finds that by itself.
+Ours are those of its own default start too, because it finds that by itself.  A start that ends above is followed by
+another one, from other random weights, for as long as jax-sysid took: one local minimum of many is no reason to stop,
+and the time counts.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ WEIGHT_DECAY, MOST = 1.0, 3_000
 
 # Defects below this count as closed, and J is reached within this share.
 _CLOSED, _WITHIN = 1e-6, 1e-6
+
+# Between the seeds of one run's starts.
+_NEXT = 1000
 
 
 def problem_of(dataset: SequenceDataset, states: int, hidden: tuple[int, ...]) -> ocp_nn.IdentificationProblem:
@@ -53,7 +58,10 @@ def measure(name: str, seed: int, data: Path | None) -> dict[str, Any]:
             reached.append(time.process_time() - began)
         return False
 
-    result = ocp_nn.solve(problem, options=ocp_nn.Options(seed=seed, max_outer=300), callback=look)
+    ends = list[float]()
+    while not ends or (not reached and time.process_time() - began < peer_seconds):
+        options = ocp_nn.Options(seed=seed + _NEXT * len(ends), max_outer=300)
+        ends.append(ocp_nn.solve(problem, options=options, callback=look).objective)
     return {
         "dataset": name,
         "seed": seed,
@@ -61,7 +69,8 @@ def measure(name: str, seed: int, data: Path | None) -> dict[str, Any]:
         "weight_decay": WEIGHT_DECAY,
         "peer_objective": peer,
         "peer_seconds": peer_seconds,
-        "objective": result.objective,
+        "objective": min(ends),
+        "starts": len(ends),
         "seconds": time.process_time() - began,
         "reached": reached[0] if reached else None,
     }
