@@ -84,3 +84,11 @@ def test_a_comparison_in_time_says_how_often_and_when(scripts):
     text = report._timed(rows)
     assert "within its time in 2 of 3.  Median share of its time: rlc 0.40." in text
     assert "never" in text and "not finite" in text
+
+
+def test_expected_seconds_count_the_runs_that_do_not_arrive(scripts):
+    from constrained_suite.timed import expected_seconds
+
+    never = float("inf")
+    assert expected_seconds([(1.0, 5.0), (never, 4.0), (3.0, 9.0)]) == 4.0
+    assert expected_seconds([(never, 4.0)]) == never

@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,21 @@ def prepare_experiment(args: argparse.Namespace, data: Dataset) -> Experiment:
 
 
 def select_weight_decay(
-    args: argparse.Namespace, experiment: Experiment, say: Callable[[str], None]
+    args: argparse.Namespace,
+    experiment: Experiment,
+    say: Callable[[str], None],
+    wanted: Requirements | None = None,
 ) -> Selection | None:
     """The weight decay chosen on the training part, or None where it was given."""
     if args.weight_decay is not None:
         return None
     selection = choose_weight_decay(
-        experiment.network, experiment.train_inputs, experiment.train_targets, seed=args.seed, loss=experiment.loss
+        experiment.network,
+        experiment.train_inputs,
+        experiment.train_targets,
+        seed=args.seed,
+        loss=experiment.loss,
+        constrained=partial(wanted.constrained, y_scaler=experiment.y_scaler) if wanted else None,
     )
     say(selection.message)
     return selection

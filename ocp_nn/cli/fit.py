@@ -110,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
 def _fit(args: argparse.Namespace, data: Dataset, selection: Selection | None, say: Callable[[str], None]) -> int:
     earlier = None if args.resume is None else earlier_result(args.resume)
     experiment = prepare_experiment(args, data)
-    selection = selection or select_weight_decay(args, experiment, say)
-    training = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
     wanted = requirements(args, data)
+    selection = selection or select_weight_decay(args, experiment, say, wanted)
+    training = experiment.problem(args.weight_decay if selection is None else selection.weight_decay)
     problem = wanted.constrained(training, experiment.y_scaler)
     if args.out is not None and not wanted:
         write_fit_run(args.out, args, training.weight_decay, selection)

@@ -18,7 +18,7 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..base import checks
 from ..network.network import Network
 from ..problem.losses import Loss
+from ..problem.optimal_control import OptimalControlProblem
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import OPTIONS, Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -37,6 +38,7 @@ from .held_out import Errors, mean_error, sample_errors, split_samples
 __all__ = ["WEIGHT_DECAYS", "Selection", "choose_weight_decay"]
 
 Array = NDArray[np.float64]
+Constrained = Callable[[TrainingProblem], OptimalControlProblem]
 
 # For inputs and targets in standard units: from "almost the mean" down to "hardly any".
 WEIGHT_DECAYS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
@@ -113,6 +115,7 @@ def choose_weight_decay(
     options: Options | None = None,
     loss: str | Loss = "squared",
     sample_weight: ArrayLike | None = None,
+    constrained: Constrained | None = None,
 ) -> Selection:
     """The weight decay that generalises, chosen on held-out training samples.
 
@@ -130,6 +133,9 @@ def choose_weight_decay(
         Of the short solves.
     loss, sample_weight :
         As :class:`.TrainingProblem` takes them; they judge what is held out, too.
+    constrained : callable, optional
+        Makes of a training problem the one that is solved, most often a :class:`ocp_nn.ConstrainedProblem`: what
+        generalises under constraints is less weight decay, as they are a prior, too.
 
     Raises
     ------
@@ -142,12 +148,14 @@ def choose_weight_decay(
     checks.check_all({"repeats": checks.integer(1), "seed": checks.SEED}, {"repeats": repeats, "seed": seed})
     checks.check("options", options, OPTIONS)
     problem = _weighed(TrainingProblem(network, x, y, loss=loss, sample_weight=sample_weight))  # checks its arguments
+    checks.check("constrained", constrained, checks.optional(checks.CALLABLE))
     splits = [_held_out_split(problem, seed + repeat) for repeat in range(repeats)]
     if options is None:
         options = Options(seed=seed, tolerance=LOOSE_TOLERANCE, max_outer=LOOSE_OUTER, max_restarts=0)
     tried: dict[float, float] = {}
     for rho in sorted(candidates, reverse=True):
-        tried[rho] = mean_error(problem.loss, [_held_out_errors(problem, split, rho, options) for split in splits])
+        parts = [(problem.part(split.train, rho), problem.part(split.test, rho)) for split in splits]
+        tried[rho] = mean_error(problem.loss, [_held_out_errors(*both, constrained, options) for both in parts])
         if _is_rising(list(tried.values())):
             break
     return Selection(
@@ -176,9 +184,11 @@ def _held_out_split(problem: TrainingProblem, seed: int) -> Split:
     return Split(drawn[split.train], drawn[split.test])
 
 
-def _held_out_errors(problem: TrainingProblem, split: Split, rho: float, options: Options) -> Errors:
-    controls = solve(problem.part(split.train, rho), options=options).trajectory.controls
-    return sample_errors(problem.part(split.test, rho), controls)
+def _held_out_errors(
+    train: TrainingProblem, held_out: TrainingProblem, constrained: Constrained | None, options: Options
+) -> Errors:
+    problem = train if constrained is None else constrained(train)
+    return sample_errors(held_out, solve(problem, options=options).trajectory.controls)
 
 
 def _is_rising(errors: list[float]) -> bool:

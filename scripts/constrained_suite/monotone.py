@@ -4,8 +4,9 @@
   lose heat.
 * *yacht*: the resistance of a hull must not fall with the Froude number, its speed.
 
-Per standard split everything is chosen on the training part; the weight decay is that of the network without
-constraints.  Violations are counted on grids: 1,000 random points of the box of the data, and from each 100 steps along
+Per standard split everything is chosen on the training part, the weight decay of each network by the same rule
+(:mod:`ocp_nn.learning.selection`).
+Violations are counted on grids: 1,000 random points of the box of the data, and from each 100 steps along
 every input that has a sign, 10^5 points an input.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,17 +41,19 @@ def measure(data: Path, name: str, split: int) -> dict[str, Any]:
     dataset = ocp_nn.load_dataset(data / name)
     rows = next(islice(standard_splits(dataset.num_samples), split, None))
     experiment = Experiment.prepare(dataset, HIDDEN, split=rows)
-    decay = choose_weight_decay(experiment.network, experiment.train_inputs, experiment.train_targets).weight_decay
-    problem = experiment.problem(decay)
     signs = tuple(SIGNS[name].get(j, 0) for j in range(dataset.num_features))
-    row: dict[str, Any] = {"dataset": name, "split": split, "weight_decay": decay}
+    row: dict[str, Any] = {"dataset": name, "split": split}
     for method, wanted in (("unconstrained", Requirements()), ("monotone", Requirements(signs=signs))):
         began = time.process_time()
-        result = ocp_nn.solve(
-            wanted.constrained(problem, experiment.y_scaler), options=ocp_nn.Options(time_limit=LIMIT)
-        )
+        constrained = partial(wanted.constrained, y_scaler=experiment.y_scaler) if wanted else None
+        decay = choose_weight_decay(
+            experiment.network, experiment.train_inputs, experiment.train_targets, constrained=constrained
+        ).weight_decay
+        problem = wanted.constrained(experiment.problem(decay), experiment.y_scaler)
+        result = ocp_nn.solve(problem, options=ocp_nn.Options(time_limit=LIMIT))
         model = experiment.model(result.trajectory.controls)
         row[method] = {
+            "weight_decay": decay,
             "rmse": experiment.errors(result.trajectory.controls)["test_rmse"],
             "violations": _violations(model.predict, dataset.x, signs),
             "seconds": time.process_time() - began,

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -152,12 +153,12 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             activation=self.activation,
             residual=self.residual,
         )
+        wanted = self._requirements(inputs.shape[1], seed)
         if earlier is None or self.weight_decay != "auto":
-            self.weight_decay_ = self._weight_decay(network, inputs, samples, seed)
+            self.weight_decay_ = self._weight_decay(network, inputs, samples, wanted, seed)
         problem = TrainingProblem(
             network, inputs, samples.targets, self.weight_decay_, loss=samples.loss, sample_weight=samples.weights
         )
-        wanted = self._requirements(inputs.shape[1], seed)
         if wanted:
             result = self._train_constrained(wanted.constrained(problem, samples.y_scaler), earlier, seed)
         elif self.early_stopping:
@@ -194,11 +195,19 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             return earlier.options.seed
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _weight_decay(self, network: Network, inputs: Array, samples: Samples, seed: int) -> float:
+    def _weight_decay(
+        self, network: Network, inputs: Array, samples: Samples, wanted: Requirements, seed: int
+    ) -> float:
         if not isinstance(self.weight_decay, str):
             return float(self.weight_decay)
         return choose_weight_decay(
-            network, inputs, samples.targets, seed=seed, loss=samples.loss, sample_weight=samples.weights
+            network,
+            inputs,
+            samples.targets,
+            seed=seed,
+            loss=samples.loss,
+            sample_weight=samples.weights,
+            constrained=partial(wanted.constrained, y_scaler=samples.y_scaler) if wanted else None,
         ).weight_decay
 
     def _options(self, seed: int, max_outer: int) -> Options:

@@ -12,6 +12,8 @@ and complementarity at once, and g_j times it is the change of the multiplier (B
 Active sets are those of the envelopes and are kept from one subproblem to the next by the multipliers; the second-order
 steps of step 1 see them as curvature.  In the end bounds and sparsity of controls hold exactly: p replaces u.
 
+After every round a feasible point is looked for close by (:mod:`.restore`): the result of a loop that is ended early.
+
 Close to a solution Newton's method on the conditions of Karush, Kuhn and Tucker finds it, where the problem is small
 (:mod:`.polish`), and from one with weights that lie idle at their bounds the loop goes on (:mod:`.escape`).
 
@@ -40,8 +42,9 @@ from ..options import Options
 from ..state import Iterate, iterate
 from .escape import better, escaped
 from .polish import polished
+from .restore import restored
 from .start import first_state
-from .state import ConstrainedState, exact_point, record_of
+from .state import ConstrainedState, exact_controls, exact_point, record_of
 
 __all__ = ["solve_constrained"]
 
@@ -86,7 +89,7 @@ def solve_constrained(
     state, best, status = first_state(problem, initial, options, solve), None, None
     try:
         while status is None:
-            state = _step(problem, state, options, deadline, solve)
+            state = _with_feasible(problem, _step(problem, state, options, deadline, solve))
             history.append(record_of(problem, state, time.perf_counter() - began))
             solution = _solution(problem, state, options)
             status = _status(state, options) if solution is None else Status.CONVERGED
@@ -100,8 +103,23 @@ def solve_constrained(
         status = Status.INTERRUPTED
     if best is not None:  # an escape that was not finished takes nothing away
         status = Status.CONVERGED
-    final = exact_point(problem, state) if best is None else best
+    final = _final(problem, state, status) if best is None else best
     return _result(problem, state, final, options, status, history, time.perf_counter() - began)
+
+
+def _with_feasible(problem: ConstrainedProblem, state: ConstrainedState) -> ConstrainedState:
+    """With the feasible point close by, where it is better than the one before."""
+    point = restored(problem, exact_controls(problem, state))
+    objective = np.inf if point is None else problem.objective(point)
+    return (
+        replace(state, feasible=point, feasible_objective=objective) if objective < state.feasible_objective else state
+    )
+
+
+def _final(problem: ConstrainedProblem, state: ConstrainedState, status: Status) -> Trajectory:
+    """Without a solution: the best feasible point, if there is one."""
+    usable = state.feasible is not None and status is not Status.INFEASIBLE
+    return exact_point(problem, state, state.feasible.controls if usable and state.feasible else None)
 
 
 def _gone_on(

@@ -20,24 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....base.floating import overflow_is_a_value
-from ....forward_dp import LinearTerm, Subproblem
-from ....forward_dp.condensed import Condensed
 from ....problem.certificate import certify
 from ....problem.constraints.constrained_problem import ConstrainedProblem
-from ....problem.constraints.control_sets import ControlBounds, GroupLasso, Lasso
+from ....problem.constraints.control_sets import ControlBounds, Lasso
 from ....problem.constraints.output_constraint import OutputConstraint
 from ....problem.curvature import reduced_hessian
 from ....problem.optimal_control import OptimalControlProblem
 from ....problem.trajectory import Trajectory
+from .rows import is_small, row_jacobian
 
 __all__ = ["polished"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Arrays = tuple[Array, ...]
-
-# Controls, and numbers in the Jacobian, up to which matrices are dense.
-_MOST_CONTROLS, _MOST_NUMBERS = 600, 2e7
 
 # Newton steps.
 _STEPS = 6
@@ -74,7 +70,7 @@ def polished(problem: ConstrainedProblem, trajectory: Trajectory, tolerance: flo
     None where there is no such one nearby, or the problem is too large or of a kind that is not for this: x_0 a
     variable, or groups that are sparse.
     """
-    if not _is_fit(problem):
+    if not is_small(problem):
         return None
     point, active = trajectory, _active(problem, trajectory)
     for _ in range(_STEPS):
@@ -87,15 +83,6 @@ def polished(problem: ConstrainedProblem, trajectory: Trajectory, tolerance: flo
         if certify(problem, point, tolerance=tolerance).passed():
             return point if _is_minimum(problem, point, active) else None
     return None
-
-
-def _is_fit(problem: ConstrainedProblem) -> bool:
-    rows = problem.num_rows + sum(
-        c.num_outputs * len(c.stages) for c in problem.constraints if isinstance(c, OutputConstraint)
-    )
-    small = problem.num_controls <= _MOST_CONTROLS
-    small = small and problem.num_samples * rows * problem.num_controls <= _MOST_NUMBERS
-    return small and not problem.has_free_start and not any(isinstance(c, GroupLasso) for c in problem.constraints)
 
 
 def _active(problem: ConstrainedProblem, trajectory: Trajectory) -> _Active:
@@ -145,47 +132,7 @@ def _system(
     gradient = np.concatenate(priced.adjoints(point).gradient) + problem.control_prices(multipliers)
     values = problem.constraint_values(point)
     lacks = [(z - b)[on] for z, b, on in zip(values, active.bounds, active.rows, strict=True) if on.size]
-    return gradient, _jacobian(problem, point, active), np.concatenate([np.zeros(0), *lacks])
-
-
-def _jacobian(problem: ConstrainedProblem, point: Trajectory, active: _Active) -> Array:
-    """Of the active rows in all controls, the states being eliminated."""
-    priced = problem.priced(problem.zero_multipliers())
-    inner = len(priced.dynamics)
-    stages = priced.linearize(point)
-    terms = tuple(
-        LinearTerm(term.stage, stage, np.zeros(term.data.y.shape), term.block)
-        for term, stage in zip(priced.terms, stages[inner:], strict=True)
-    )
-    subproblem = Subproblem(
-        dynamics=stages[:inner],
-        terms=terms,
-        controls=point.controls,
-        blocks=priced.blocks,
-        gaps=tuple(np.zeros_like(x) for x in point.states[1:]),
-        penalty=(np.inf,) * inner,
-        weight_decay=1.0,
-        damping=0.0,
-        trusted=True,
-    )
-    whole = Condensed(subproblem).batch.whitened_jacobian().reshape(problem.num_samples, -1, problem.num_controls)
-    rows = [np.zeros((0, problem.num_controls))]
-    for constraint, on in zip(problem.constraints, active.rows, strict=True):
-        if isinstance(constraint, OutputConstraint):
-            for s, (k, layer) in enumerate(zip(constraint.stages, constraint.layers, strict=True)):
-                rows.append(whole[:, _columns(priced, layer, k, constraint)][on[s]])
-    return np.concatenate(rows)
-
-
-def _columns(priced: OptimalControlProblem, layer: object, stage: int, constraint: OutputConstraint) -> slice:
-    """Where the rows of a constraint at a stage stand among those of all terms."""
-    start = 0
-    for term in priced.terms:
-        stop = start + term.layer.num_outputs
-        if term.layer is layer and term.stage == stage and term.data.loss.name == "price":
-            return slice(start, stop)
-        start = stop
-    raise AssertionError(f"{constraint!r} is no term")
+    return gradient, row_jacobian(problem, point, active.rows), np.concatenate([np.zeros(0), *lacks])
 
 
 def _moved(problem: ConstrainedProblem, multipliers: Arrays, active: _Active, change: Array) -> Arrays:
@@ -231,7 +178,7 @@ def _is_minimum(problem: ConstrainedProblem, point: Trajectory, active: _Active)
     assert point.constraint_multipliers is not None
     hessian = reduced_hessian(problem.priced(point.constraint_multipliers), point.controls)
     hessian = hessian[np.ix_(active.free, active.free)]
-    a = _jacobian(problem, point, active)[:, active.free]
+    a = row_jacobian(problem, point, active.rows)[:, active.free]
     if len(a):
         _, singular, right = np.linalg.svd(a)
         rank = int((singular > 1e-10 * max(singular[0], 1e-300)).sum()) if singular.size else 0

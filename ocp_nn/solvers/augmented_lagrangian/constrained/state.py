@@ -15,7 +15,7 @@ from ....problem.record import Record
 from ....problem.result import Result
 from ....problem.trajectory import Trajectory
 
-__all__ = ["LOOSEST", "ConstrainedState", "exact_point", "record_of"]
+__all__ = ["LOOSEST", "ConstrainedState", "exact_controls", "exact_point", "record_of"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -45,6 +45,9 @@ class ConstrainedState:
         Subproblems in a row with the last tolerance that did not reach it.
     escapes : int
         How often controls at an idle bound were moved.
+    feasible : Trajectory or None
+        The feasible point of least objective that was seen, without multipliers; None for large problems.
+    feasible_objective : float
     counts : dict
     """
 
@@ -60,6 +63,8 @@ class ConstrainedState:
     fruitless: int = 0
     short: int = 0
     escapes: int = 0
+    feasible: Trajectory | None = None
+    feasible_objective: float = np.inf
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -71,16 +76,21 @@ class ConstrainedState:
         return max(self.checks, key=lambda check: check.violation)
 
 
-def exact_point(problem: ConstrainedProblem, state: ConstrainedState) -> Trajectory:
-    """The trajectory with bounds and sparsity of controls met exactly, and the costates that belong to the prices."""
-    trajectory, flat = state.trajectory, np.concatenate(state.trajectory.controls)
+def exact_controls(problem: ConstrainedProblem, state: ConstrainedState) -> Arrays:
+    """The controls with bounds and sparsity met exactly."""
+    flat = np.concatenate(state.trajectory.controls)
     for constraint, m, g in zip(problem.constraints, state.multipliers, state.penalties, strict=True):
         if not isinstance(constraint, OutputConstraint):
             at = slice(None) if constraint.entries is None else constraint.entries
             flat[at] = constraint.prox(flat[at] + m / g, g)
-    controls = problem.split(flat)
+    return problem.split(flat)
+
+
+def exact_point(problem: ConstrainedProblem, state: ConstrainedState, controls: Arrays | None = None) -> Trajectory:
+    """A trajectory with the costates that belong to the prices: of these controls, or of :func:`exact_controls`."""
+    controls = exact_controls(problem, state) if controls is None else controls
     priced: OptimalControlProblem = problem.priced(state.multipliers)
-    initial = trajectory.states[0] if problem.has_free_start else None
+    initial = state.trajectory.states[0] if problem.has_free_start else None
     lifted = priced.lift(controls, initial=initial)
     return replace(lifted, constraint_multipliers=state.multipliers)
 
