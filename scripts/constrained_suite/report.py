@@ -62,10 +62,8 @@ def _timed(rows: Sequence[Row]) -> str:
         expected = {method: timed.expected_seconds(of) for method, of in times.items()}
         firsts["median"] += _is_first(medians)
         firsts["expected"] += _is_first(expected)
-        cells = [
-            f"{_seconds(expected[method])}, {_seconds(medians[method])} ({sum(np.isfinite(t) for t, _ in of)}/{len(of)})"
-            for method, of in times.items()
-        ]
+        arrived = {method: f"{sum(np.isfinite(t) for t, _ in of)}/{len(of)}" for method, of in times.items()}
+        cells = [f"{_seconds(expected[m])}, {_seconds(medians[m])} ({arrived[m]})" for m in methods]
         table.append([name, f"{best:.4g}", *cells])
     words = (
         f"Expected seconds with starts until one arrives (of all runs to there or to their end, by those that arrive), "

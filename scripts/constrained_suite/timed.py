@@ -22,7 +22,7 @@ import ocp_nn
 from ocp_nn.learning.experiment import Experiment
 from ocp_nn.problem.constraints import ready_made, tangents
 
-__all__ = ["METHODS", "OURS", "PROBLEMS", "Run", "measure", "expected_seconds", "seconds_to"]
+__all__ = ["METHODS", "OURS", "PROBLEMS", "Run", "expected_seconds", "measure", "seconds_to"]
 
 FEASIBLE, WITHIN = 1e-6, 0.01
 
