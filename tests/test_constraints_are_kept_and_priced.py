@@ -12,6 +12,7 @@ from scipy.optimize import lsq_linear
 
 import ocp_nn
 from ocp_nn.problem.constraints import ready_made
+from ocp_nn.solvers.augmented_lagrangian.constrained import curvature
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 
@@ -132,10 +133,58 @@ def test_rows_and_variables_carry_their_multipliers(solved):
     assert len(nlp.constraint_names) == nlp.num_constraints
 
 
-def test_sparsity_is_refused_where_programs_must_be_smooth():
+def test_sparsity_of_groups_is_refused_where_programs_must_be_smooth():
     problem = sine()
-    with pytest.raises(ValueError, match="sparsity is no smooth function"):
-        ocp_nn.multiple_shooting(constrained(problem, ocp_nn.Lasso(0.1)))
+    with pytest.raises(ValueError, match="sparsity of groups has no program"):
+        ocp_nn.multiple_shooting(constrained(problem, ocp_nn.GroupLasso(0.1, [[0, 1], [2, 3]])))
+
+
+def linear(samples=50):
+    """A linear network, whose lasso is a convex problem."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((samples, 6))
+    y = x @ np.array([[1.5], [-0.7], [0.0], [0.05], [0.0], [0.0]]) + 0.1 * rng.standard_normal((samples, 1))
+    return ocp_nn.TrainingProblem(ocp_nn.Network.mlp([6, 1]), x, y, 1e-3)
+
+
+@pytest.mark.parametrize("transcribe", [ocp_nn.single_shooting, ocp_nn.multiple_shooting])
+@pytest.mark.parametrize("more", [[], [ocp_nn.ControlBounds(-1.0, 1.0)]])
+def test_ipopt_has_the_lasso_and_its_subgradients(transcribe, more):
+    for problem in (linear(), sine(hidden=(4,))):
+        wanted = constrained(problem, ocp_nn.Lasso(0.5), *more)
+        result = ocp_nn.solve(wanted, options=ocp_nn.Options(tolerance=1e-9))
+        assert result.success
+        nlp = transcribe(wanted)
+        assert nlp.stationarity(result.trajectory) < 1e-6
+        warm = ocp_nn.solve_ipopt(nlp, result.trajectory, options=ocp_nn.IpoptOptions(tolerance=1e-10))
+        assert warm.success and warm.objective == pytest.approx(result.objective, rel=1e-7)
+        pairs = zip(warm.trajectory.constraint_multipliers, result.trajectory.constraint_multipliers, strict=True)
+        for theirs, ours in pairs:
+            np.testing.assert_allclose(theirs, ours, atol=1e-5)
+        assert ocp_nn.confirm(wanted, result.trajectory).confirmed
+        back = nlp.unpack({"x": nlp.pack(result.trajectory)["x0"], "lam_g": nlp.pack(result.trajectory)["lam_g0"],
+                           "lam_x": nlp.pack(result.trajectory)["lam_x0"]})  # fmt: skip
+        np.testing.assert_allclose(back.constraint_multipliers[0], result.trajectory.constraint_multipliers[0],
+                                   atol=1e-12)  # fmt: skip
+
+
+def test_the_lasso_of_a_linear_network_is_ipopts_from_anywhere():
+    wanted = constrained(linear(), ocp_nn.Lasso(2.0, entries=np.arange(6)))
+    ours = ocp_nn.solve(wanted, options=ocp_nn.Options(tolerance=1e-9))
+    theirs = ocp_nn.solve_ipopt(ocp_nn.single_shooting(wanted), options=ocp_nn.IpoptOptions(tolerance=1e-10))
+    assert theirs.objective == pytest.approx(ours.objective, rel=1e-8)
+    flat, almost = (np.concatenate(r.trajectory.controls) for r in (ours, theirs))
+    np.testing.assert_allclose(almost, flat, atol=1e-6)
+    assert (flat[[2, 4, 5]] == 0.0).all() and (flat[:2] != 0.0).all()
+    assert theirs.certificate.constraints[0].complementarity < 1e-6  # almost zero counts as zero
+
+
+def test_programs_with_a_lasso_name_its_variables_and_rows():
+    nlp = ocp_nn.multiple_shooting(constrained(sine(), ocp_nn.Lasso(0.1, entries=[3, 5])))
+    assert nlp.variable_names[-2:] == ("t0[3]", "t0[5]")
+    assert nlp.constraint_names[-4:] == ("s0[3, above]", "s0[5, above]", "s0[3, below]", "s0[5, below]")
+    assert len(nlp.variable_names) == nlp.num_variables and len(nlp.constraint_names) == nlp.num_constraints
+    assert "t0" in nlp.spy() and "size row" in nlp._repr_html_()
 
 
 # --- the certificate
@@ -330,3 +379,21 @@ def _layer():
 def test_bad_constraints_are_one_clear_error(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_saddle_is_left_downwards(random_problems):
+    """On this problem and seed the loop comes to a saddle, which first-order conditions do not tell from a minimum."""
+    problem, _ = random_problems.random_problem(31)
+    options = ocp_nn.Options(tolerance=1e-8, seed=31)
+    saddle = ocp_nn.solve(problem, options=replace(options, second_order=False, max_restarts=0))
+    assert saddle.success and saddle.certificate.passed(1e-6)
+    below = curvature.way_down(problem, saddle.trajectory)
+    assert problem.objective(below) < saddle.objective - 1e-4
+    assert max(check.violation for check in ocp_nn.certify(problem, below).constraints) == 0.0
+    result = ocp_nn.solve(problem, options=options)
+    assert result.success and result.objective < saddle.objective - 5e-3
+    assert curvature.way_down(problem, result.trajectory) is None
+
+
+def test_a_minimum_has_no_way_down(solved):
+    assert curvature.way_down(solved.problem, solved.trajectory) is None

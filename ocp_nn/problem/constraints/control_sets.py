@@ -224,8 +224,12 @@ class Lasso(ControlSet):
         return np.zeros_like(u)
 
     def dual_violation(self, u: Array, multiplier: Array) -> Array:
-        return np.asarray(np.where(u == 0.0, np.maximum(np.abs(multiplier) - self.weight, 0.0),
-                                   np.abs(multiplier - self.weight * np.sign(u))))  # fmt: skip
+        """Beyond the weight; and of a control that is not zero, its size, or the distance to tau sign(u) where smaller.
+
+        So that an interior-point method's almost zero counts as one.
+        """
+        beyond = np.maximum(np.abs(multiplier) - self.weight, 0.0)
+        return np.maximum(beyond, np.minimum(np.abs(u), np.abs(multiplier - self.weight * np.sign(u))))
 
 
 class GroupLasso(ControlSet):

@@ -37,7 +37,7 @@ def constraint_jacobian(nlp: NLP) -> ca.Function | None:
     """
     runs = runs_of_stages(nlp.training, nlp.nodes)
     stages = len(nlp.training.dynamics)
-    if len(nlp.nodes) < stages or len(runs) == stages or nlp.has_output_constraints:
+    if len(nlp.nodes) < stages or len(runs) == stages or not nlp.has_only_defects:
         return None
     x = ca.MX.sym("x", nlp.num_variables)
     parts = [_rows(nlp, run, x) for run in runs]

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from ...network.layers import Driven
 from ...problem.constraints.constrained_problem import ConstrainedProblem
-from ...problem.constraints.control_sets import ControlBounds
+from ...problem.constraints.control_sets import ControlBounds, Lasso
 from ...problem.constraints.envelope import Price
 from ...problem.constraints.output_constraint import OutputConstraint
 from ...problem.optimal_control import OptimalControlProblem
 from .layout import Block
+from .sparse_rows import lasso_prices, multipliers_of_rows, subgradients
 from .state_columns import StateColumns
 
 __all__ = [
@@ -62,7 +63,7 @@ def with_constraints(
     Raises
     ------
     ValueError
-        For sparsity, which has no smooth program, and bounds that leave nothing.
+        For sparsity of groups, which has no smooth program, and bounds that leave nothing.
     """
     if not isinstance(problem, ConstrainedProblem):
         return bounds
@@ -72,14 +73,16 @@ def with_constraints(
             repeats = (block.stop - block.start) // constraint.num_outputs
             bounds["lbg"][block.where] = np.tile(constraint.lower, repeats)
             bounds["ubg"][block.where] = np.tile(constraint.upper, repeats)
+        elif block.kind == "size row":
+            bounds["lbg"][block.where] = -np.inf
     columns = _columns(problem, variables)
     for constraint in problem.constraints:
-        if isinstance(constraint, OutputConstraint):
+        if isinstance(constraint, OutputConstraint | Lasso):
             continue
         if not isinstance(constraint, ControlBounds):
             raise ValueError(
-                f"{constraint.name}: sparsity is no smooth function, so that this program cannot have it; ocp_nn.solve "
-                "can"
+                f"{constraint.name}: sparsity of groups has no program whose rows are smooth at zero, so that this one "
+                "cannot have it; ocp_nn.solve can"
             )
         at = columns[constraint.indices(problem.num_controls)]
         bounds["lbx"][at] = np.maximum(bounds["lbx"][at], constraint.lower)
@@ -119,6 +122,8 @@ def prices_of(
             asked = _asked(constraint, problem)
             given = lam_g[block.where].reshape(len(constraint.stages), len(asked), constraint.num_outputs)
             prices[block.stage][:, asked] = given
+    for j, subgradient in subgradients(lam_g, constraints).items():
+        prices[j][:] = subgradient
     if lam_x is not None:
         _share(problem, np.asarray(ca.DM(lam_x).full() if not isinstance(lam_x, np.ndarray) else lam_x).ravel(),
                variables, prices)  # fmt: skip
@@ -147,7 +152,7 @@ def prices_of_rows(problem: OptimalControlProblem, multipliers: Sequence[Array] 
         return np.zeros(0)
     given = problem.zero_multipliers() if multipliers is None else problem.check_multipliers(multipliers)
     rows = [given[j][:, _asked(constraint, problem)].ravel() for j, constraint in _outputs(problem)]
-    return np.concatenate([np.zeros(0), *rows])
+    return np.concatenate([np.zeros(0), *rows, multipliers_of_rows(problem, given)])
 
 
 def prices_of_variables(
@@ -156,7 +161,8 @@ def prices_of_variables(
     """lam_x."""
     assert isinstance(problem, ConstrainedProblem)
     lam_x = np.zeros(variables[-1].stop)
-    lam_x[_columns(problem, variables)] = problem.control_prices(problem.check_multipliers(multipliers))
+    given = problem.check_multipliers(multipliers)
+    lam_x[_columns(problem, variables)] = problem.control_prices(given) - lasso_prices(problem, given)
     return lam_x
 
 

@@ -35,7 +35,8 @@ __all__ = ["Block", "Group", "HessianLayout", "Kind", "hessian_layout", "positio
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Kind = Literal["control", "state", "defect", "constraint"]
+Kind = Literal["control", "state", "size", "defect", "constraint", "size row"]
+_LETTERS = {"control": "u", "state": "x", "size": "t", "defect": "d", "constraint": "c", "size row": "s"}
 Pair = tuple[int, int]
 # Where the variables of a control block or state begin, by (kind, stage).
 Where = dict[tuple[Kind, int], int]
@@ -43,14 +44,15 @@ Where = dict[tuple[Kind, int], int]
 
 @dataclass(frozen=True)
 class Block:
-    """A run of variables or constraints: a control block, the state x_k, the defect of node k, or a constraint.
+    """A run of variables or constraints: a control block, the state x_k, the defect of node k, or a constraint's rows.
 
     Attributes
     ----------
-    kind : {"control", "state", "defect", "constraint"}
+    kind : {"control", "state", "size", "defect", "constraint", "size row"}
+        Sizes, and their rows, belong to a lasso (:mod:`.sparse_rows`).
     stage : int
-        k; a control carries the number of its block, a defect the k of the state it defines, a constraint its own
-        number among the problem's.
+        k; a control carries the number of its block, a defect the k of the state it defines, all of a constraint its
+        own number among the problem's.
     start, stop : int
         Position in the vector of variables, or of constraints.
     """
@@ -66,7 +68,9 @@ class Block:
 
     @property
     def name(self) -> str:
-        letter = {"control": "u", "state": "x", "defect": "d", "constraint": "c"}[self.kind]
+        letter = {"control": "u", "state": "x", "size": "t", "defect": "d", "constraint": "c", "size row": "s"}[
+            self.kind
+        ]
         return letter + str(self.stage - (self.kind == "defect"))
 
 
@@ -187,7 +191,7 @@ def _ordered(
     for block in variables:
         if block.kind == "control":
             ridge[block.where] = problem.decays[block.stage]
-        elif block.stage == 0:
+        elif block.kind == "state" and block.stage == 0:
             ridge[block.where] = problem.initial_weight
     diagonal = np.flatnonzero((row == column) & ~np.isnan(ridge)[column])
     sparsity = ca.Sparsity(n, n, starts.tolist(), row.tolist())

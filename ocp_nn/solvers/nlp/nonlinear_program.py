@@ -20,6 +20,7 @@ from ...problem.trajectory import Trajectory
 from .constraint_rows import priced, prices_of, prices_of_rows, prices_of_variables, row_names
 from .equal_rows import equal_rows, linearized
 from .layout import Block, hessian_layout
+from .sparse_rows import lasso_prices, size_names, sizes_of
 from .sparsity import draw_kkt, kkt_table
 
 __all__ = ["NLP"]
@@ -107,8 +108,13 @@ class NLP:
 
     @property
     def has_output_constraints(self) -> bool:
-        """Whether there are constraints beside the defects."""
+        """Whether there are constraints on outputs beside the defects."""
         return any(block.kind == "constraint" for block in self.constraints)
+
+    @property
+    def has_only_defects(self) -> bool:
+        """Whether there is nothing else among the constraints."""
+        return all(block.kind == "defect" for block in self.constraints)
 
     @property
     def transcription(self) -> str:
@@ -137,7 +143,8 @@ class NLP:
             If the trajectory does not have the problem's shapes.
         """
         self.training.check(trajectory)
-        parts = {"control": trajectory.controls, "state": trajectory.states}
+        sizes = sizes_of(self.training, trajectory.controls)
+        parts: dict[str, Any] = {"control": trajectory.controls, "state": trajectory.states, "size": sizes}
         point = {"x0": _join(parts[block.kind][block.stage] for block in self.variables)}
         if trajectory.multipliers is not None:
             defects = [block for block in self.constraints if block.kind == "defect"]
@@ -241,8 +248,13 @@ class NLP:
         gradients = training.output_gradients(outputs)
         costates = training.costates(self.shooting, stages, gradients, (trajectory.multipliers or ())[1:])
         in_controls = training.control_gradient(stages, trajectory.controls, costates)
+        prices = self.training.split(lasso_prices(self.training, trajectory.constraint_multipliers))
+        in_controls = tuple([a + b for a, b in zip(in_controls, prices, strict=True)])
         in_states = training.state_gradient(self.shooting, stages, trajectory.states, costates)
-        parts = {"control": in_controls, "state": in_states if training.has_free_start else (np.zeros(0), *in_states)}
+        # in sizes it is tau less both multipliers, which is zero by what multipliers of rows are
+        sizes = {block.stage: np.zeros(block.stop - block.start) for block in self.variables if block.kind == "size"}
+        given = in_states if training.has_free_start else (np.zeros(0), *in_states)
+        parts: dict[str, Any] = {"control": in_controls, "state": given, "size": sizes}
         return _join(parts[block.kind][block.stage] for block in self.variables)
 
     def guess(self, seed: int = 0) -> Trajectory:
@@ -255,20 +267,23 @@ class NLP:
         names: list[str] = []
         layers = self.training.block_layers
         for block in self.variables:
-            is_control = block.kind == "control"
-            names += _control_names(layers[block.stage], block.stage) if is_control else self._state_names(block)
+            if block.kind == "control":
+                names += _control_names(layers[block.stage], block.stage)
+            else:
+                names += self._names(block)
         return tuple(names)
 
     @cached_property
     def constraint_names(self) -> tuple[str, ...]:
         """``d0[sample 7, unit 3]`` is the entry of d_0 = f_0(x_0, u_0) - x_1."""
-        return tuple(
-            name
-            for block in self.constraints
-            for name in (self._state_names(block) if block.kind == "defect" else row_names(self.training, block))
-        )
+        return tuple(name for block in self.constraints for name in self._names(block))
 
-    def _state_names(self, block: Block) -> list[str]:
+    def _names(self, block: Block) -> list[str]:
+        """Of states, defects, and all of constraints."""
+        if block.kind == "constraint":
+            return row_names(self.training, block)
+        if block.kind in ("size", "size row"):
+            return size_names(self.training, block)
         samples, width = self.training.num_samples, self.training.widths[block.stage]
         return [f"{block.name}[sample {i}, unit {a}]" for i in range(samples) for a in range(width)]
 

@@ -18,7 +18,8 @@ and states sample by sample, so that blocks are reshaped, never gathered.
 **Multipliers.**  CasADi's Lagrangian is f + lam_g' g + lam_x' x and ours J + sum <lambda_{k+1}, d_k> with the same
 d_k = f_k - x_{k+1}: at a solution ``lam_g`` *is* lambda at the nodes, in the same order.  A constraint written the
 other way round, x_{k+1} - f_k, would flip the sign.  Costates of eliminated states follow by the adjoint recursion.
-Constraints of an :class:`ocp_nn.ConstrainedProblem` are further rows of g, below the defects, or bounds on controls.
+Constraints of an :class:`ocp_nn.ConstrainedProblem` are further rows of g, below the defects, or bounds on controls;
+the lasso has variables of its own (:mod:`.sparse_rows`), behind all others.
 
 **Cost.**  Dense layers enter as matrix algebra on whole batches, other stages as one Function mapped over the samples.
 (768 samples, 8-20-20-1: 0.7 ms an objective and 1.9 ms a gradient, against 4.7 ms and 20 ms from mapped stages.)
@@ -48,6 +49,7 @@ from .constraint_rows import output_constraints, with_constraints
 from .equal_rows import equal_terms, runs_of_stages, stacked_input, together
 from .layout import Block, Kind, positions
 from .nonlinear_program import NLP
+from .sparse_rows import cost_of_sizes, size_variables, sparse_rows
 from .state_columns import StateColumns
 
 __all__ = ["NLP", "Block", "multiple_shooting", "project", "single_shooting", "transcribe"]
@@ -114,13 +116,16 @@ def project(problem: OptimalControlProblem, trajectory: Trajectory) -> Trajector
 def _program(
     problem: OptimalControlProblem, nodes: tuple[int, ...], control_bounds: Bounds | None, state_bounds: Bounds | None
 ) -> NLP:
-    variables = positions(_variables(problem, nodes))
+    variables = positions([*_variables(problem, nodes), *size_variables(problem)])
+    sizes = {b.stage: ca.MX.sym(b.name, b.stop - b.start) for b in variables if b.kind == "size"}
     controls = {b.stage: ca.MX.sym(b.name, b.stop - b.start) for b in variables if b.kind == "control"}
     states = StateColumns(problem, variables)
     symbols = []
     for block in variables:
         if block.kind == "control":
             symbols.append(controls[block.stage])
+        elif block.kind == "size":
+            symbols.append(sizes[block.stage])
         elif states.begins_symbol(block.stage):
             symbols.append(states.symbol(block.stage))
     defects = _defects(problem, nodes, states, controls)
@@ -128,13 +133,17 @@ def _program(
     for j, rows in output_constraints(problem, states, controls, _batch):
         defects.append(rows)
         blocks.append(("constraint", j, rows.numel()))
+    for j, rows in sparse_rows(problem, controls, sizes):
+        defects.append(rows)
+        blocks.append(("size row", j, rows.numel()))
     constraints = positions(blocks)
     g = ca.vertcat(*defects) if defects else ca.MX(0, 1)
     bounds = bounds_of(problem, nodes, variables, g.numel(), control_bounds, state_bounds)
+    objective = _objective(problem, states, controls) + cost_of_sizes(problem, sizes)
     return NLP(
         training=problem,
         nodes=nodes,
-        problem={"x": ca.vertcat(*symbols), "f": _objective(problem, states, controls), "g": g},
+        problem={"x": ca.vertcat(*symbols), "f": objective, "g": g},
         bounds=with_constraints(problem, bounds, variables, constraints),
         variables=variables,
         constraints=constraints,

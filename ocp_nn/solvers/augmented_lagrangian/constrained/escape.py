@@ -16,7 +16,7 @@ from ....problem.trajectory import Trajectory
 from ..options import Options
 from .state import ConstrainedState
 
-__all__ = ["better", "escaped"]
+__all__ = ["better", "escaped", "restarted"]
 
 # A price below this part of the largest holds nothing at a bound; how far controls without one are moved, in parts of
 # the controls' size, and the tolerance of the subproblem after that.
@@ -51,5 +51,12 @@ def escaped(
     if not free:
         return None
     trajectory = problem.rollout(problem.split(flat))
-    return replace(state, trajectory=trajectory, multipliers=multipliers, escapes=state.escapes + 1, fruitless=0,
+    return restarted(replace(state, escapes=state.escapes + 1), solution, trajectory, options)
+
+
+def restarted(state: ConstrainedState, solution: Trajectory, start: Trajectory, options: Options) -> ConstrainedState:
+    """The loop at another point, with the prices of a solution."""
+    multipliers = solution.constraint_multipliers
+    assert multipliers is not None
+    return replace(state, trajectory=start, multipliers=multipliers, fruitless=0,
                    lacks=(np.inf,) * len(multipliers), tolerance=max(_LOOSE, options.tolerance))  # fmt: skip

@@ -15,7 +15,8 @@ steps of step 1 see them as curvature.  In the end bounds and sparsity of contro
 After every round a feasible point is looked for close by (:mod:`.restore`): the result of a loop that is ended early.
 
 Close to a solution Newton's method on the conditions of Karush, Kuhn and Tucker finds it, where the problem is small
-(:mod:`.polish`), and from one with weights that lie idle at their bounds the loop goes on (:mod:`.escape`).
+(:mod:`.polish`).  From a saddle the loop goes on down (:mod:`.curvature`), and from a solution with weights that lie
+idle at their bounds, too (:mod:`.escape`).
 
 From the second round on the states are eliminated in feed-forward networks: the dynamics are closed by then.
 """
@@ -40,7 +41,8 @@ from ....problem.result import Result
 from ....problem.trajectory import Trajectory
 from ..options import Options
 from ..state import Iterate, iterate
-from .escape import better, escaped
+from .curvature import way_down
+from .escape import better, escaped, restarted
 from .polish import polished
 from .restore import restored
 from .start import first_state
@@ -74,6 +76,9 @@ _SHORT = 3
 # Ways on from idle weights that are tried, and Gauss-Newton steps of a subproblem: more multipliers help more than more
 # steps under wrong ones.
 _ESCAPES, _STEPS = 2, 500
+
+# Saddles that are left.
+_SADDLES = 5
 
 # Multipliers are kept within these bounds, the safeguard of the theory.
 _LARGEST = 1e10
@@ -125,7 +130,10 @@ def _final(problem: ConstrainedProblem, state: ConstrainedState, status: Status)
 def _gone_on(
     problem: ConstrainedProblem, best: Trajectory, state: ConstrainedState, options: Options
 ) -> tuple[ConstrainedState, Status | None]:
-    """After a solution: the end, or where weights lie idle at their bounds another start."""
+    """After a solution: the end, or another start down from a saddle, or from weights that lie idle at bounds."""
+    below = way_down(problem, best) if options.second_order and state.saddles < _SADDLES else None
+    if below is not None:
+        return restarted(replace(state, saddles=state.saddles + 1), best, below, options), None
     many = state.escapes >= min(_ESCAPES, options.max_restarts)
     escape = None if many else escaped(problem, best, state, options)
     return (state, Status.CONVERGED) if escape is None else (escape, None)

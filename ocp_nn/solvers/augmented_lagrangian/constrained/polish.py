@@ -14,8 +14,6 @@ and H is positive on the directions that A leaves free.  H is dense, so this is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,40 +25,16 @@ from ....problem.constraints.output_constraint import OutputConstraint
 from ....problem.curvature import reduced_hessian
 from ....problem.optimal_control import OptimalControlProblem
 from ....problem.trajectory import Trajectory
+from .curvature import Active, active_at, is_minimum
 from .rows import is_small, row_jacobian
 
 __all__ = ["polished"]
 
 Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 Arrays = tuple[Array, ...]
 
 # Newton steps.
 _STEPS = 6
-
-# A price or slack below this part of the largest price is none.
-_TINY = 1e-9
-
-# Curvature on the free directions, relative to the largest, that still counts as not negative.
-_FLAT = -1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class _Active:
-    """Which controls are free, and which rows of output constraints are equations, with their bounds.
-
-    Attributes
-    ----------
-    free : array of bool (P,)
-    rows : tuple of arrays of bool
-        Of every constraint, in the shape of its values; empty for control sets.
-    bounds : tuple of arrays
-        The bound of every row that is active, elsewhere anything.
-    """
-
-    free: Mask
-    rows: tuple[Mask, ...]
-    bounds: Arrays
 
 
 @overflow_is_a_value
@@ -72,7 +46,7 @@ def polished(problem: ConstrainedProblem, trajectory: Trajectory, tolerance: flo
     """
     if not is_small(problem):
         return None
-    point, active = trajectory, _active(problem, trajectory)
+    point, active = trajectory, active_at(problem, trajectory)
     for _ in range(_STEPS):
         try:
             point = _newton_step(problem, point, active)
@@ -81,32 +55,11 @@ def polished(problem: ConstrainedProblem, trajectory: Trajectory, tolerance: flo
         if not all(np.isfinite(u).all() for u in point.controls):
             return None
         if certify(problem, point, tolerance=tolerance).passed():
-            return point if _is_minimum(problem, point, active) else None
+            return point if is_minimum(problem, point, active) else None
     return None
 
 
-def _active(problem: ConstrainedProblem, trajectory: Trajectory) -> _Active:
-    multipliers = trajectory.constraint_multipliers
-    assert multipliers is not None
-    flat = np.concatenate(trajectory.controls)
-    free, rows, bounds = np.ones(problem.num_controls, dtype=bool), list[Mask](), list[Array]()
-    largest = max((float(np.abs(m).max(initial=0.0)) for m in multipliers), default=0.0)
-    for constraint, m in zip(problem.constraints, multipliers, strict=True):
-        if isinstance(constraint, OutputConstraint):
-            rows.append(np.abs(m) > _TINY * largest)
-            bounds.append(np.where(m > 0, constraint.upper, constraint.lower))
-            continue
-        rows.append(np.zeros(0, dtype=bool))
-        bounds.append(np.zeros(0))
-        at, u = constraint.indices(problem.num_controls), constraint.of(flat)
-        if isinstance(constraint, ControlBounds):
-            free[at] &= (u > constraint.lower) & (u < constraint.upper)
-        elif isinstance(constraint, Lasso):
-            free[at] &= u != 0.0
-    return _Active(free, tuple(rows), tuple(bounds))
-
-
-def _newton_step(problem: ConstrainedProblem, point: Trajectory, active: _Active) -> Trajectory:
+def _newton_step(problem: ConstrainedProblem, point: Trajectory, active: Active) -> Trajectory:
     """The next controls and prices, rolled out."""
     multipliers = point.constraint_multipliers
     assert multipliers is not None
@@ -124,7 +77,7 @@ def _newton_step(problem: ConstrainedProblem, point: Trajectory, active: _Active
 
 
 def _system(
-    problem: ConstrainedProblem, priced: OptimalControlProblem, point: Trajectory, active: _Active
+    problem: ConstrainedProblem, priced: OptimalControlProblem, point: Trajectory, active: Active
 ) -> tuple[Array, Array, Array]:
     """The Lagrangian's gradient in all controls, the Jacobian of the active rows, and what these lack."""
     multipliers = point.constraint_multipliers
@@ -135,7 +88,7 @@ def _system(
     return gradient, row_jacobian(problem, point, active.rows), np.concatenate([np.zeros(0), *lacks])
 
 
-def _moved(problem: ConstrainedProblem, multipliers: Arrays, active: _Active, change: Array) -> Arrays:
+def _moved(problem: ConstrainedProblem, multipliers: Arrays, active: Active, change: Array) -> Arrays:
     """The prices of output constraints after a step: those of active rows change, all others are zero."""
     moved, start = list[Array](), 0
     for constraint, m, on in zip(problem.constraints, multipliers, active.rows, strict=True):
@@ -150,7 +103,7 @@ def _moved(problem: ConstrainedProblem, multipliers: Arrays, active: _Active, ch
     return tuple(moved)
 
 
-def _lifted(problem: ConstrainedProblem, flat: Array, multipliers: Arrays, active: _Active) -> Trajectory:
+def _lifted(problem: ConstrainedProblem, flat: Array, multipliers: Arrays, active: Active) -> Trajectory:
     """Rolled out, and with the prices of controls that are held: what the gradient leaves there."""
     priced = problem.priced(multipliers)
     lifted = priced.lift(problem.split(flat))
@@ -171,20 +124,3 @@ def _lifted(problem: ConstrainedProblem, flat: Array, multipliers: Arrays, activ
         prices[j] = held
         left[at] -= held
     return Trajectory(lifted.controls, lifted.states, lifted.multipliers, tuple(prices))
-
-
-def _is_minimum(problem: ConstrainedProblem, point: Trajectory, active: _Active) -> bool:
-    """Whether the Hessian is not negative where the active constraints leave freedom."""
-    assert point.constraint_multipliers is not None
-    hessian = reduced_hessian(problem.priced(point.constraint_multipliers), point.controls)
-    hessian = hessian[np.ix_(active.free, active.free)]
-    a = row_jacobian(problem, point, active.rows)[:, active.free]
-    if len(a):
-        _, singular, right = np.linalg.svd(a)
-        rank = int((singular > 1e-10 * max(singular[0], 1e-300)).sum()) if singular.size else 0
-        free = right[rank:].T
-        hessian = free.T @ hessian @ free
-    if not hessian.size:
-        return True
-    eigenvalues = np.linalg.eigvalsh(hessian)
-    return bool(eigenvalues[0] >= _FLAT * max(abs(eigenvalues[-1]), 1.0))

@@ -45,6 +45,8 @@ class ConstrainedState:
         Subproblems in a row with the last tolerance that did not reach it.
     escapes : int
         How often controls at an idle bound were moved.
+    saddles : int
+        How many were left.
     feasible : Trajectory or None
         The feasible point of least objective that was seen, without multipliers; None for large problems.
     feasible_objective : float
@@ -63,6 +65,7 @@ class ConstrainedState:
     fruitless: int = 0
     short: int = 0
     escapes: int = 0
+    saddles: int = 0
     feasible: Trajectory | None = None
     feasible_objective: float = np.inf
     counts: dict[str, int] = field(default_factory=dict)
