@@ -282,10 +282,11 @@ class Subproblem:
         """rho_b + mu, the weight of a step in every block."""
         return tuple([rho + self.damping for rho in self.decays])
 
-    @property
+    @cached_property
     def ridge(self) -> float:
         """The smallest rho_b + mu."""
-        return min([float(np.min(ridge)) for ridge in self.ridges])
+        least = map(np.min, self.ridges) if self.has_diagonal_decay else self.ridges
+        return float(min(least))
 
     @cached_property
     def ridge_vector(self) -> Array | float:
