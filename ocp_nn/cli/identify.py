@@ -13,6 +13,7 @@ from ..base import program
 from ..base.claim import claim
 from ..base.schema import AMOUNT, COUNT, NUMBER, TEXT, TEXTS, Kind, Table, listed, or_none
 from ..learning.data import SequenceDataset, load_records
+from ..learning.data.synthetic_records import SYSTEMS
 from ..problem.identification import IdentificationProblem
 from ..problem.record import Status
 from ..problem.result import Result
@@ -133,14 +134,16 @@ def _earlier(args: argparse.Namespace) -> argparse.Namespace:
 
 def _identify(args: argparse.Namespace, data: SequenceDataset, say: Callable[[str], None]) -> int:
     if args.out is not None:
-        arguments = {name: getattr(args, name) for name in _ARGUMENTS}
-        write_run(args.out, "identify", arguments | {name: located(arguments[name]) for name in ("data", "test")})
+        given = {name: getattr(args, name) for name in _ARGUMENTS}
+        paths = {name: located(given[name]) for name in ("data", "test") if given[name] not in SYSTEMS}
+        write_run(args.out, "identify", given | paths)
     say(f"{data!r}; {', '.join(map(str, args.states))} states, hidden {args.hidden or 'none'}")
     if args.weight_decay is None or len(args.states) > 1:
         say("choosing order and weight decay on held-out segments of the training records ...")
     fitted = _fitted(args, data)
     say(f"weight decay {fitted.weight_decay_:g}, {fitted.num_states_} states: {fitted.status_.value}, "
         f"J {fitted.result_.objective:.6g}, largest defect {fitted.result_.max_defect:.1e}")  # fmt: skip
+    wants_reference = args.reference == "ipopt" and fitted.status_ is not Status.INTERRUPTED
     found = Identification(
         dataset=data,
         model=fitted.model_,
@@ -148,7 +151,7 @@ def _identify(args: argparse.Namespace, data: SequenceDataset, say: Callable[[st
         result=fitted.result_,
         weight_decay=fitted.weight_decay_,
         warm_up=data.warm_up,
-        reference=_reference(fitted, say) if args.reference == "ipopt" else None,
+        reference=_reference(fitted, say) if wants_reference else None,
     )
     say(f"\n{identification_table(found, table_width())}\n")
     _say_verdict(found, say)

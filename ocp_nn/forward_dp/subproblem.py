@@ -285,8 +285,7 @@ class Subproblem:
     @cached_property
     def ridge(self) -> float:
         """The smallest rho_b + mu."""
-        least = map(np.min, self.ridges) if self.has_diagonal_decay else self.ridges
-        return float(min(least))
+        return float(min(map(np.min, self.ridges) if self.has_diagonal_decay else self.ridges))
 
     @cached_property
     def ridge_vector(self) -> Array | float:
@@ -298,8 +297,7 @@ class Subproblem:
     @cached_property
     def mean_controls(self) -> Arrays:
         """ubar_b = -rho_b u_b / (rho_b + mu): the control step that the regularisation alone would take."""
-        weights = zip(self.controls, self.decays, self.ridges, strict=True)
-        return tuple([-(rho / ridge) * u for u, rho, ridge in weights])
+        return tuple([-(rho / mu) * u for u, rho, mu in zip(self.controls, self.decays, self.ridges, strict=True)])
 
     @property
     def slack_variance(self) -> tuple[float, ...]:

@@ -130,7 +130,8 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         Of the random weights.
     memory : None, str, path or joblib.Memory
         Where what a fit has done is kept, as in scikit-learn's pipelines: a fit that was ended goes on when it is
-        called again with the same data and parameters (of ``time_limit`` and ``max_iter`` with others too).
+        called again with the same data and parameters (of ``time_limit`` and ``max_iter`` with others too).  Its files
+        are pickles: use folders that you trust.
 
     Attributes
     ----------
