@@ -73,6 +73,7 @@ __all__ = [
     "Options",
     "OutputConstraint",
     "OverfittingWarning",
+    "Posterior",
     "Record",
     "Result",
     "Scaler",
@@ -132,8 +133,13 @@ __version__ = VERSION
 # Packages that training does not need.
 _ON_DEMAND = {"conditioning": ".analysis.conditioning", "export": ".export", "report": ".report"}
 
+# What training does not need, and SciPy's special functions are slow to import.
+_LATER = {"Posterior": ".learning.posterior"}
+
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     if name in _ESTIMATORS:
         return getattr(import_module(_ESTIMATORS[name], __name__), name)
     if name in _ON_DEMAND:
@@ -142,4 +148,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_DEMAND, *_ESTIMATORS})
+    return sorted({*globals(), *_LATER, *_ON_DEMAND, *_ESTIMATORS})

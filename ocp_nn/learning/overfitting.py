@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from ..forward_dp.sweeps import Batch
-from ..network.scaled_stage import ScaledStage
 from ..problem.blas import limited_blas
 from ..problem.losses import Logistic, Poisson, Softmax
 from ..problem.training import TrainingProblem
+from .jacobian import linearised_batch
 
 __all__ = ["WORSE", "OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
 
@@ -140,18 +139,9 @@ def effective_parameters(problem: TrainingProblem, controls: Sequence[Array]) ->
     return float(np.sum(squares[squares > 0] / (squares[squares > 0] + problem.weight_decay)))
 
 
-def _batch(problem: TrainingProblem, controls: Sequence[Array]) -> Batch:
-    trajectory = problem.rollout(controls)
-    outputs = problem.outputs(trajectory)
-    *stages, last = problem.linearize(trajectory, outputs)
-    root = problem.data.root(outputs[-1])
-    last = last if root is None else ScaledStage(last, root)
-    return Batch.of_network((*stages, last), (0.0,) * (problem.num_stages - 1))
-
-
 def _output_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
     """The lower triangle of J J'."""
-    batch, gram = _batch(problem, controls), np.zeros((problem.y.size, problem.y.size))
+    batch, gram = linearised_batch(problem, controls), np.zeros((problem.y.size, problem.y.size))
     for _, (use,) in batch.uses():
         use.stage.add_output_gram(use.psi, gram)
     return gram
@@ -159,7 +149,7 @@ def _output_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
 
 def _control_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
     """The lower triangle of J'J, summed over samples."""
-    batch, gram = _batch(problem, controls), np.zeros((problem.network.num_controls,) * 2, order="F")
+    batch, gram = linearised_batch(problem, controls), np.zeros((problem.network.num_controls,) * 2, order="F")
     for start in range(0, problem.num_samples, _CHUNK):
         rows = batch.rows(slice(start, start + _CHUNK)).whitened_jacobian()
         gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=gram, overwrite_c=1, lower=1)

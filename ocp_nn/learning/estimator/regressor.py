@@ -16,6 +16,7 @@ from ...problem.losses import Huber, Loss, Poisson, loss_named
 from ..requirements import METHODS, RANGE, Requirements, signs_of
 from .base import OCPEstimator, Samples
 from .inputs import refuse_what_becomes_numbers, robust_scaler
+from .uncertainty import Uncertain
 
 __all__ = ["OCPRegressor"]
 
@@ -37,7 +38,7 @@ _KINDS = {
 }
 
 
-class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
+class OCPRegressor(Uncertain, MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
     """Feed-forward network trained by the augmented-Lagrangian solver.
 
     Parameters
@@ -117,6 +118,9 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
     validation_errors_ : tuple of float
         With ``early_stopping``: the error after each outer iteration, root mean square in standard units for squares
         and the mean loss otherwise.
+    posterior_, effective_num_parameters_, noise_std_, log_marginal_likelihood_ :
+        The Laplace posterior at the solution and what follows from it (:class:`.uncertainty.Uncertain`), made when they
+        are first asked for.
     n_features_in_, feature_names_in_ :
         As everywhere in scikit-learn.
 
@@ -210,13 +214,35 @@ class OCPRegressor(MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ign
         self._fit(Samples(table=table, targets=targets, weights=weights, loss=loss, y_scaler=scaler))
         return self
 
-    def predict(self, X: ArrayLike) -> Array:
-        """Predictions in the targets' own units, of the shape of the y that was fitted; of counts, their rates."""
+    def predict(self, X: ArrayLike, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Predictions in the targets' own units, of the shape of the y that was fitted; of counts, their rates.
+
+        Parameters
+        ----------
+        X : array_like, shape (M, inputs)
+        return_std : bool
+            Return their standard deviations, too, of the same shape, by the Laplace posterior of the weights
+            (:class:`ocp_nn.Posterior`).  The noise of the targets is not in them; :meth:`prediction_interval` has it.
+        return_cov : bool
+            Instead: their covariances with each other, (M, M), or (M, M, outputs) where y had two axes.
+
+        Raises
+        ------
+        ValueError
+            For both at once, and where there is no posterior: other losses, constraints, a fit that did not converge.
+        """
+        checks.check_all({"return_std": checks.BOOLEAN, "return_cov": checks.BOOLEAN},
+                         {"return_std": return_std, "return_cov": return_cov})  # fmt: skip
+        if return_std and return_cov:
+            raise ValueError("return_std and return_cov: at most one of them")
         predicted = self._outputs(X)
         if self._trained.link == "log":
             with np.errstate(over="ignore"):
                 predicted = np.exp(predicted)
-        return predicted.ravel() if self._flat else predicted
+        predicted = predicted.ravel() if self._flat else predicted
+        if return_std or return_cov:
+            return predicted, (self._std if return_std else self._cov)(X)
+        return predicted
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """The coefficient of determination R^2, as of every regressor, for targets of any size."""

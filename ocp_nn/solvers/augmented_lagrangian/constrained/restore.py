@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import linalg
 
 from ....base.floating import overflow_is_a_value
 from ....problem.constraints.constrained_problem import ConstrainedProblem
@@ -124,11 +124,13 @@ def _slacks(problem: ConstrainedProblem, values: Sequence[Array]) -> tuple[list[
 
 def _least_distance(g: Array, h: Array) -> Array | None:
     """The shortest x with g x >= h, or None where there is none."""
+    from scipy.optimize import nnls  # which takes longer to import than this package
+
     matrix = np.vstack([g.T, h])
     wanted = np.zeros(len(matrix))
     wanted[-1] = 1.0
     scale = np.maximum(np.linalg.norm(matrix, axis=0), 1e-300)
-    dual, _ = optimize.nnls(matrix / scale, wanted)
+    dual, _ = nnls(matrix / scale, wanted)
     residual = (matrix / scale) @ dual - wanted
     return None if abs(residual[-1]) < _TINY else -residual[:-1] / residual[-1]
 

@@ -1,0 +1,127 @@
+"""What a fitted regressor is uncertain by, in the targets' own units: from its posterior (:mod:`..posterior`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from ...base import checks
+from ...network.model import Model
+from ...problem.result import Result
+from ...problem.training import TrainingProblem
+from ..posterior import Posterior
+
+__all__ = ["Uncertain"]
+
+Array = NDArray[np.float64]
+
+
+class Uncertain:
+    """Of an estimator that converged on squares without constraints; every attribute and method says so otherwise.
+
+    Attributes
+    ----------
+    posterior_ : Posterior
+        In standard units; made when it is first asked for.
+    effective_num_parameters_ : float
+        gamma.
+    noise_std_ : array, shape (m,), or float
+        Of the targets, per output, or the one where y had one axis.
+    log_marginal_likelihood_ : float
+        Log evidence of the targets at ``weight_decay_``, with the noise at which it is largest.
+    """
+
+    if TYPE_CHECKING:
+        result_: Result
+        _flat: bool
+
+        @property
+        def _trained(self) -> Model: ...
+
+        def _outputs(self, X: ArrayLike) -> Array: ...
+
+    @property
+    def posterior_(self) -> Posterior:
+        check_is_fitted(self, "result_")
+        known: tuple[Result, Posterior] | None = vars(self).get("_posterior")
+        if known is not None and known[0] is self.result_:
+            return known[1]
+        problem = self.result_.problem
+        if not isinstance(problem, TrainingProblem):
+            raise ValueError("there is no posterior of a network with constraints: prices are no part of it")
+        if not self.result_.success:
+            raise ValueError(
+                f"the posterior is that of a minimum, and this fit ended with status {self.result_.status.value!r}: "
+                "raise max_iter, loosen tol, or leave early_stopping out"
+            )
+        made = Posterior.of(problem, self.result_.trajectory.controls)
+        self._posterior = self.result_, made
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[misc, assignment, unused-ignore]
+        return {name: value for name, value in state.items() if name != "_posterior"}  # made anew when asked for
+
+    @property
+    def effective_num_parameters_(self) -> float:
+        return self.posterior_.effective_parameters
+
+    @property
+    def noise_std_(self) -> Any:
+        std = np.sqrt(self.posterior_.noise_variances) * self._target_scale
+        return float(std[0]) if self._flat else std
+
+    @property
+    def log_marginal_likelihood_(self) -> float:
+        posterior = self.posterior_
+        return posterior.log_evidence() - posterior.problem.num_samples * float(np.log(self._target_scale).sum())
+
+    @property
+    def _target_scale(self) -> Array:
+        """One unit of the network's outputs in the targets' units, (m,)."""
+        scaler = self._trained.y_scaler
+        outputs = self.posterior_.problem.y.shape[1]
+        return np.ones(outputs) if scaler is None else np.broadcast_to(scaler.scale, (outputs,))
+
+    def _std(self, X: ArrayLike) -> Array:
+        """Of predictions without noise, of their shape."""
+        _, covariances = self.posterior_.predict(self._inputs(X))
+        variances = np.maximum(np.diagonal(covariances, axis1=1, axis2=2), 0.0)
+        std = np.sqrt(variances) * self._target_scale
+        return std.ravel() if self._flat else std
+
+    def _cov(self, X: ArrayLike) -> Array:
+        """Of predictions with each other without noise, (M, M), or (M, M, m) where y had two axes."""
+        covariances = self.posterior_.joint_covariance(self._inputs(X)) * self._target_scale**2
+        return covariances[:, :, 0] if self._flat else covariances
+
+    def _inputs(self, X: ArrayLike) -> Array:
+        """In standard units; :meth:`_outputs` has checked them."""
+        scaler = self._trained.x_scaler
+        table = np.asarray(X, dtype=float)
+        return table if scaler is None else scaler.transform(table)
+
+    def prediction_interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:
+        """Ends of central intervals for new targets, noise included: two arrays of the shape of predictions.
+
+        Parameters
+        ----------
+        X : array_like, shape (M, inputs)
+        coverage : float
+            Share of new targets that they are to hold, in (0, 1): what the Gaussian posterior says, not calibrated on
+            held-out samples.
+
+        Raises
+        ------
+        ValueError
+            For a coverage out of range, and where there is no posterior.
+        """
+        checks.check("coverage", coverage, checks.SHARE)
+        self._outputs(X)  # checks X
+        ends = self.posterior_.interval(self._inputs(X), coverage)
+        scaler = self._trained.y_scaler
+        low, high = ends if scaler is None else (scaler.inverse(end) for end in ends)
+        return (low.ravel(), high.ravel()) if self._flat else (low, high)

@@ -1,0 +1,261 @@
+"""The Laplace posterior of a network trained by least squares: what its weights and predictions are uncertain by.
+
+With the prior u ~ N(0, sigma^2/rho I) and noise of variance sigma^2 the objective over sigma^2 is the negative log
+posterior, and with the Jacobian J of all outputs in all weights at the solution it is to second order (Gauss-Newton)
+
+    u | data ~ N(u*, sigma^2 H^-1),        H = J'J + rho I        (MacKay 1992; Foresee and Hagan 1997)
+
+H is the matrix that a Gauss-Newton step factorises, and H^-1 the covariance that the Kalman form carries.  From it
+
+    gamma    = P - rho tr H^-1 = n - rho tr (JJ' + rho I)^-1      effective number of parameters, n = N m
+    sigma^2  = ||r||^2 / (n - gamma)                              noise variance (of an output: N, gamma/m)
+    var f(x) = sigma^2 J(x) H^-1 J(x)'                            of predictions, without noise
+    log p(y) = -n/2 log(2 pi s) - J*/s - 1/2 log det(H/rho)       evidence, largest at s = 2 J*/n
+
+Where there are fewer targets than weights all of it comes from the n x n matrix JJ' + rho I (the dual form), by the
+identity of Woodbury: nothing is P x P then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import linalg, special
+
+from ..base import checks, display
+from ..problem.certificate import certify
+from ..problem.losses import Squared
+from ..problem.training import TRAINING_PROBLEM, TrainingProblem
+from .jacobian import output_jacobian
+
+__all__ = ["Posterior"]
+
+Array = NDArray[np.float64]
+
+# Numbers in the Jacobian up to which it is kept, and rows of the smaller matrix.
+_MOST_NUMBERS, _MOST_ROWS = 1e8, 6000
+
+# New samples whose Jacobians are there at once.
+_CHUNK = 256
+
+# Negative curvature that still counts as none, in parts of the largest one: as in certificates.
+_FLAT = 1e-5
+
+# Part of the targets' mean square below which a residual is no noise.
+_NO_NOISE = 1e-20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """A Gaussian over the weights, and what follows for outputs; in the units of the problem.
+
+    Made by :meth:`of`.
+
+    Attributes
+    ----------
+    problem : TrainingProblem
+    controls : tuple of arrays
+        u*.
+    effective_parameters : float
+        gamma.
+    noise_variance : float
+        sigma^2, over all outputs.
+    noise_variances : array, shape (m,)
+        Of every output.
+    """
+
+    problem: TrainingProblem
+    controls: tuple[Array, ...]
+    effective_parameters: float
+    noise_variance: float
+    noise_variances: Array
+    _jacobian: Array = field(repr=False)
+    _factor: Array = field(repr=False)  # lower Cholesky factor of H, or in the dual form of JJ' + rho I
+    _is_dual: bool = field(repr=False)
+
+    __repr__ = display.brief
+
+    @classmethod
+    def of(cls, problem: TrainingProblem, controls: Sequence[Array], *, form: str = "auto") -> Posterior:
+        """The posterior at a solution.
+
+        Parameters
+        ----------
+        problem : TrainingProblem
+            Of squares, with a positive weight decay.
+        controls : sequence of arrays
+            Of a minimum: elsewhere there is no posterior that this approximates.
+        form : {"auto", "primal", "dual"}
+            Which of the two matrices is factorised: the smaller one.
+
+        Raises
+        ------
+        ValueError
+            For another loss, no weight decay, a problem that is too large, a point that is no minimum, or targets that
+            are reproduced, so that nothing is left to tell the noise from.
+        """
+        checks.check("problem", problem, TRAINING_PROBLEM)
+        checks.check("form", form, checks.text("auto", "primal", "dual"))
+        u = problem.check_controls(controls)
+        if not isinstance(problem.loss, Squared):
+            raise ValueError(f"the posterior is for sums of squares, received the loss {problem.loss.name!r}")
+        rho, count = problem.weight_decay, problem.y.size
+        if not rho > 0:
+            raise ValueError("the posterior needs a prior: expected weight_decay > 0, received 0")
+        weights = problem.network.num_controls
+        if min(count, weights) > _MOST_ROWS or count * weights > _MOST_NUMBERS:
+            raise ValueError(
+                f"the posterior of {count} targets and {weights} weights needs too large a matrix: expected at most "
+                f"{_MOST_ROWS} of either and {_MOST_NUMBERS:.0e} numbers in the Jacobian"
+            )
+        _refuse_what_is_no_minimum(problem, u)
+        jacobian = output_jacobian(problem, u)
+        is_dual = form == "dual" or (form == "auto" and count < weights)
+        matrix = jacobian @ jacobian.T if is_dual else jacobian.T @ jacobian
+        matrix[np.diag_indices_from(matrix)] += rho
+        factor = np.asarray(np.linalg.cholesky(matrix), dtype=float)
+        inverse = linalg.solve_triangular(factor, np.eye(len(factor)), lower=True)
+        gamma = len(matrix) - rho * float(np.sum(inverse**2))
+        together, each = _noise(problem, u, gamma)
+        return cls(
+            problem=problem,
+            controls=u,
+            effective_parameters=gamma,
+            noise_variance=together,
+            noise_variances=each,
+            _jacobian=jacobian,
+            _factor=factor,
+            _is_dual=is_dual,
+        )
+
+    # --- evidence
+
+    @property
+    def log_determinant(self) -> float:
+        """log det(H/rho)."""
+        return float(2 * np.log(np.diag(self._factor)).sum() - len(self._factor) * np.log(self.problem.weight_decay))
+
+    def log_evidence(self, noise_variance: float | None = None) -> float:
+        """Log marginal likelihood of the targets at this weight decay.
+
+        Parameters
+        ----------
+        noise_variance : float, optional
+            s; by default the one at which it is largest.
+
+        Raises
+        ------
+        ValueError
+            For a variance that is not positive.
+        """
+        checks.check("noise_variance", noise_variance, checks.optional(checks.POSITIVE))
+        count, objective = self.problem.y.size, self.problem.objective(self.problem.rollout(self.controls))
+        s = 2 * objective / count if noise_variance is None else noise_variance
+        return -0.5 * count * float(np.log(2 * np.pi * s)) - objective / s - 0.5 * self.log_determinant
+
+    # --- of the weights
+
+    def covariance_product(self, vectors: ArrayLike) -> Array:
+        """Cov(u) V = sigma^2 H^-1 V for one vector (P,) or several (P, k)."""
+        v = checks.real_array("vectors", vectors)
+        if v.ndim not in (1, 2) or len(v) != self.problem.network.num_controls:
+            raise ValueError(f"vectors must have {self.problem.network.num_controls} rows, received {v.shape}")
+        return self.noise_variance * self._solve(v)
+
+    def sample(self, count: int = 1, *, seed: int = 0) -> list[tuple[Array, ...]]:
+        """Controls drawn from the posterior.
+
+        In the dual form by Matheron's rule: a draw from the prior, moved by what its outputs and noise lack.  Networks
+        with these weights scatter more than :meth:`predict` says, several times where weights are told badly: it is the
+        linearised network f(x) + J(x) (u - u*) that this is the posterior of (Immer, Korzepa and Bauer 2021).
+        """
+        checks.check_all({"count": checks.integer(1), "seed": checks.SEED}, {"count": count, "seed": seed})
+        rng, weights = np.random.default_rng(seed), self.problem.network.num_controls
+        if self._is_dual:
+            prior = rng.standard_normal((weights, count)) / np.sqrt(self.problem.weight_decay)
+            lacking = self._jacobian @ prior + rng.standard_normal((len(self._jacobian), count))
+            drawn = prior - self._jacobian.T @ linalg.cho_solve((self._factor, True), lacking)
+        else:
+            normal = rng.standard_normal((weights, count))
+            drawn = linalg.solve_triangular(self._factor, normal, lower=True, trans="T")
+        flat = np.concatenate(self.controls)
+        return [self.problem.split(flat + np.sqrt(self.noise_variance) * column) for column in drawn.T]
+
+    def _solve(self, v: Array) -> Array:
+        """H^-1 v."""
+        if not self._is_dual:
+            return np.asarray(linalg.cho_solve((self._factor, True), v))
+        inner = linalg.cho_solve((self._factor, True), self._jacobian @ v)
+        return np.asarray((v - self._jacobian.T @ inner) / self.problem.weight_decay)
+
+    # --- of outputs
+
+    def predict(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Outputs (M, m) at new inputs (M, n), and their covariances (M, m, m), without noise.
+
+        Raises
+        ------
+        ValueError
+            For inputs of another width.
+        """
+        network, outputs = self.problem.network, self.problem.y.shape[1]
+        inputs = checks.table("x", x, network.num_inputs)
+        covariances = np.empty((len(inputs), outputs, outputs))
+        for start in range(0, len(inputs), _CHUNK):
+            rows = inputs[start : start + _CHUNK]
+            j = output_jacobian(self.problem, self.controls, rows)
+            solved = self._solve(j.T).T
+            blocks = [part.reshape(len(rows), outputs, -1) for part in (j, solved)]
+            covariances[start : start + _CHUNK] = self.noise_variance * np.einsum("iap,ibp->iab", *blocks)
+        return network.predict(self.controls, inputs), covariances
+
+    def joint_covariance(self, x: ArrayLike) -> Array:
+        """Covariances of the outputs at new inputs with each other, output by output, (M, M, m), without noise."""
+        outputs = self.problem.y.shape[1]
+        inputs = checks.table("x", x, self.problem.network.num_inputs)
+        j = output_jacobian(self.problem, self.controls, inputs)
+        solved = self._solve(j.T).T.reshape(len(inputs), outputs, -1)
+        return np.asarray(
+            self.noise_variance * np.einsum("iap,jap->ija", j.reshape(len(inputs), outputs, -1), solved, optimize=True)
+        )
+
+    def interval(self, x: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:
+        """Lower and upper ends, (M, m) each, of central intervals for new targets, noise included.
+
+        Raises
+        ------
+        ValueError
+            For a coverage that is not between 0 and 1.
+        """
+        checks.check("coverage", coverage, checks.SHARE)
+        mean, covariance = self.predict(x)
+        variance = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0) + self.noise_variances
+        reach = float(special.ndtri(0.5 + coverage / 2)) * np.sqrt(variance)
+        return mean - reach, mean + reach
+
+
+def _refuse_what_is_no_minimum(problem: TrainingProblem, controls: tuple[Array, ...]) -> None:
+    certificate = certify(problem, problem.lift(controls), curvature=True)
+    least, largest = certificate.smallest_curvature, certificate.largest_curvature
+    if least is not None and largest is not None and least < -_FLAT * max(1.0, abs(largest)):
+        raise ValueError(
+            f"the posterior needs a minimum: the Hessian has a negative curvature of {least:.2g} here, so this is no "
+            "minimum; train to the end, or from other weights"
+        )
+
+
+def _noise(problem: TrainingProblem, controls: Sequence[Array], gamma: float) -> tuple[float, Array]:
+    """sigma^2 of all outputs together, and of each."""
+    residuals = problem.network.predict(controls, problem.x) - problem.y
+    weights = 1.0 if problem.sample_weight is None else problem.sample_weight[:, None]
+    squares = np.sum(weights * residuals**2, axis=0)
+    free = problem.y.size - gamma
+    if not free > 1e-6 * problem.y.size or not squares.sum() > _NO_NOISE * np.sum(problem.y**2):
+        raise ValueError(
+            f"the posterior needs noise to be seen: {problem.y.size} targets decide {gamma:.4g} effective parameters "
+            f"and leave a sum of squares of {squares.sum():.2g}; raise weight_decay"
+        )
+    return float(squares.sum() / free), squares * problem.y.shape[1] / free
