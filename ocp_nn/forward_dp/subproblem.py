@@ -55,7 +55,7 @@ _DECAYS = checks.either(
 
 
 # What is computed once and depends on the damping.
-_OF_DAMPING = frozenset({"ridges", "ridge_vector", "mean_controls"})
+_OF_DAMPING = frozenset({"ridge", "ridges", "ridge_vector", "mean_controls"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
