@@ -133,7 +133,8 @@ for ax, run, name in ((axes[0], result, "free"), (axes[1], inside, f"$|x_k| \\le
     paths = np.array(run.trajectory.states[1:])  # (time, sample, unit)
     for i in range(0, len(x), 2):
         ax.plot(*paths[:, i].T, color=plt.cm.cividis((x[i, 0] + 3) / 6))
-    ax.plot(*paths[0, ::2].T, "o", *paths[-1, ::2].T, ".", color=BLACK, markerfacecolor="white")
+    ax.plot(*paths[0, ::2].T, "o", color=BLACK, markerfacecolor="white")
+    ax.plot(*paths[-1, ::2].T, ".", color=BLACK)
     ax.add_patch(plt.Rectangle((-box, -box), 2 * box, 2 * box, fill=False, linestyle="--"))
     ax.set(title=f"{name}: J = {run.objective:.4f}", xlabel="unit 1", aspect="equal", xlim=(-3.6, 3.6))
 axes[0].set_ylabel("unit 2")
@@ -169,9 +170,9 @@ for share in shares:
 fig, ax = plt.subplots(figsize=(7.5, 4.4))
 ax.plot(shares, values, "o-", color=GREY)
 for share, value, price in zip(shares, values, prices, strict=True):
-    reach = np.array([-0.03, 0.03])
+    reach = np.array([-0.02, 0.02])
     ax.plot(share + reach, value - price * reach, color=RED, linewidth=2.5)
-ax.set(xlabel="half-width of the box, in parts of the free trajectories'", ylabel="J; in red the multipliers' tangents")
+ax.set(xlabel="half-width of the box, in parts of the free trajectories'", ylabel="J, and the multipliers' tangents")
 plt.show()
 slopes = np.gradient(values, shares)[1:-1]
 for share, slope, price in zip(shares[1:-1], slopes, prices[1:-1], strict=True):

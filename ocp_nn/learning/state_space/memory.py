@@ -7,7 +7,7 @@ settings: the same call finds it there.  What a deadline cut short is not kept. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,77 +26,64 @@ from .choice import Candidate, ChoiceSettings, Start, descend, judged
 
 __all__ = ["remembered_judgement", "remembered_path", "trained"]
 
-Path_ = list[Candidate]
+Found = list[Candidate]
 
 
 class _CutShort(Exception):
     """Carries what a deadline left unfinished past the memory, which keeps no call that raises."""
 
-    def __init__(self, found: Path_) -> None:
+    def __init__(self, found: Found) -> None:
         super().__init__(found)
         self.found = found
 
 
 def remembered_path(
     memory: joblib.Memory, start: Start, records: Records, decays: Sequence[float], settings: ChoiceSettings
-) -> Path_:
+) -> Found:
     """:func:`.choice.descend` from its start, or what it has found before."""
-    return _remembered(memory, _path, start, records, decays, settings, ())
+    return _remembered(memory, None, start, records, decays, settings)
 
 
 def remembered_judgement(
-    memory: joblib.Memory, begin: Path_, records: Records, decays: Sequence[float], settings: ChoiceSettings
-) -> Path_:
+    memory: joblib.Memory, begin: Found, records: Records, decays: Sequence[float], settings: ChoiceSettings
+) -> Found:
     """:func:`.choice.judged`, or what it has found before on the path of this start."""
-    return _remembered(memory, _judgement, begin[0].start, records, decays, settings, begin)
+    return _remembered(memory, begin, begin[0].start, records, decays, settings)
 
 
 def _remembered(
     memory: joblib.Memory,
-    step: Callable[..., Path_],
+    begin: Found | None,
     start: Start,
     records: Records,
     decays: Sequence[float],
     settings: ChoiceSettings,
-    begin: Sequence[Candidate],
-) -> Path_:
+) -> Found:
     # what stands in front of a judgement follows from the other arguments, and a deadline decides nothing
-    kept = memory.cache(step, ignore=["begin", "deadline"])
-    timeless = replace(settings, deadline=np.inf)
+    kept = memory.cache(_whole, ignore=["begin", "deadline"])
+    step, timeless = "path" if begin is None else "judgement", replace(settings, deadline=np.inf)
     try:
-        found: Path_ = kept(start, records, tuple(decays), timeless, VERSION, begin=begin, deadline=settings.deadline)
+        found: Found = kept(
+            step, start, records, tuple(decays), timeless, VERSION, begin=begin, deadline=settings.deadline
+        )
     except _CutShort as cut:
         return cut.found
     return found
 
 
-def _path(
+def _whole(
+    step: str,
     start: Start,
     records: Records,
     decays: tuple[float, ...],
     settings: ChoiceSettings,
     version: str,
-    begin: Sequence[Candidate],
+    begin: Found | None,
     deadline: float,
-) -> Path_:
+) -> Found:
+    """A path, or from the beginning of one a judgement; raises where a deadline has cut it short."""
     settings = replace(settings, deadline=deadline)
-    return _whole(descend(start, records, decays, settings), settings)
-
-
-def _judgement(
-    start: Start,
-    records: Records,
-    decays: tuple[float, ...],
-    settings: ChoiceSettings,
-    version: str,
-    begin: Sequence[Candidate],
-    deadline: float,
-) -> Path_:
-    settings = replace(settings, deadline=deadline)
-    return _whole(judged(begin, records, decays, settings), settings)
-
-
-def _whole(found: Path_, settings: ChoiceSettings) -> Path_:
+    found = descend(start, records, decays, settings) if begin is None else judged(begin, records, decays, settings)
     if settings.ends():
         raise _CutShort(found)
     return found
