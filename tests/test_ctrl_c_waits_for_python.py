@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import pytest
 
-from ocp_nn import Network, TrainingProblem, single_shooting, solve_ipopt
-from ocp_nn.base.interrupts import PostponedInterrupts
+from ocp_nn import Network, Options, Status, TrainingProblem, single_shooting, solve, solve_ipopt
+from ocp_nn.base.interrupts import PostponedInterrupts, RepeatedInterrupts
 from ocp_nn.solvers.nlp import ipopt, transcription
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -79,6 +80,54 @@ def test_other_threads_leave_signals_alone(handlers):
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(number) for number in NUMBERS]
+
+
+def losing(name):
+    """A function of the module of this name that loses exceptions."""
+    code = "def lose(act):\n    try:\n        act()\n    except BaseException:\n        pass"
+    scope = {"__name__": name}
+    exec(code, scope)
+    return scope["lose"]
+
+
+@pytest.mark.parametrize("name", ["casadi", "casadi.casadi", "joblib._store_backends", "joblib.func_inspect"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_lost_comes_again(handlers, name, number):
+    raised, deadline = False, time.monotonic() + 60
+    with RepeatedInterrupts():
+        try:
+            losing(name)(lambda: signal.raise_signal(number))
+            assert not handlers
+            while not handlers and time.monotonic() < deadline:
+                time.sleep(0.001)
+        except KeyboardInterrupt:
+            raised = True
+    assert (raised, handlers) == ((True, []) if number == signal.SIGINT else (False, [1]))
+
+
+@pytest.mark.parametrize("name", ["joblib", "joblib.memory", "casadi_of_mine", "numpy"])
+def test_elsewhere_it_is_raised_at_once(handlers, name):
+    came = []
+
+    def act():
+        signal.raise_signal(signal.SIGTERM)
+        came.extend(handlers)
+
+    with RepeatedInterrupts():
+        losing(name)(act)
+    assert came == [1]
+
+
+def test_a_solve_ends_although_a_stage_loses_the_first(handlers, monkeypatch):
+    problem = TrainingProblem(Network.mlp([1, 3, 1]), [[0.0], [0.5], [1.0]], [0.0, 1.0, 0.0], weight_decay=1e-3)
+    once = iter([lambda: signal.raise_signal(signal.SIGINT)])
+
+    def callback(iterate):
+        losing("casadi")(next(once, lambda: None))
+        time.sleep(0.01)
+
+    options = Options(max_outer=1000, tolerance=1e-300)
+    assert solve(problem, options=options, callback=callback).status is Status.INTERRUPTED
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..base import program
+from ..base.interrupts import RepeatedInterrupts
 from ..base.version import VERSION
 from . import compare, conditioning, datasets, doctor, export, fit, identify, predict
 
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         program.started()
         args = _parser().parse_args(arguments)
-        return program.exit_code(int(args.run(args)))
+        with RepeatedInterrupts():
+            return program.exit_code(int(args.run(args)))
     except KeyboardInterrupt:
         print("ocp-nn: interrupted", file=sys.stderr)
         return program.exit_code(program.INTERRUPTED)

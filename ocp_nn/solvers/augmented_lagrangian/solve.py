@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...base import checks
 from ...base.claim import claim
 from ...base.floating import overflow_is_a_value
+from ...base.interrupts import RepeatedInterrupts
 from ...forward_dp.kalman_arrays import kernels
 from ...problem.blas import limited_blas
 from ...problem.constraints.constrained_problem import ConstrainedProblem
@@ -144,7 +145,7 @@ def _run(
     deadline = time.perf_counter() + options.time_limit
     initial, history, earlier = _earlier(problem, initial)
     began = time.perf_counter() - earlier
-    with limited_blas(problem):
+    with limited_blas(problem), RepeatedInterrupts():
         status = None
         try:
             state = loop.begin(problem, initial, options, deadline=deadline)
