@@ -92,8 +92,8 @@ def test_where_there_is_none_it_says_why(model):
     with pytest.raises(ValueError, match="features"):
         model.predict(X[:, :1], return_std=True)
     robust = ocp_nn.OCPRegressor((4,), loss="huber", weight_decay=0.1, random_state=0).fit(X, Y)
-    with pytest.raises(ValueError, match="sums of squares"):
-        robust.predict(X, return_std=True)
+    with pytest.raises(ValueError, match="Gaussian noise"):
+        robust.prediction_interval(X)
     monotone = ocp_nn.OCPRegressor((4,), weight_decay=0.1, monotonic_cst={0: 1}, random_state=0).fit(X, Y)
     with pytest.raises(ValueError, match="constraints"):
         monotone.prediction_interval(X)
@@ -101,3 +101,48 @@ def test_where_there_is_none_it_says_why(model):
         short = ocp_nn.OCPRegressor((8,), weight_decay=0.1, max_iter=1, tol=1e-12, random_state=0).fit(X, Y)
     with pytest.raises(ValueError, match="raise max_iter"):
         _ = short.noise_std_
+
+
+def test_hubers_noise_is_that_without_outliers(model):
+    spoiled = Y + 400.0 * (np.arange(80) % 16 == 0)
+    robust = ocp_nn.OCPRegressor((8,), loss="huber", weight_decay=0.1, random_state=0).fit(X, spoiled)
+    plain = ocp_nn.OCPRegressor((8,), weight_decay=0.1, random_state=0).fit(X, spoiled)
+    assert robust.noise_std_ < 0.3 * plain.noise_std_
+    _, std = robust.predict(FRESH, return_std=True)
+    assert np.median(std) < np.median(plain.predict(FRESH, return_std=True)[1])
+    assert np.isfinite(robust.log_marginal_likelihood_)
+
+
+def test_rates_of_counts_have_deviations_and_no_noise():
+    rate = np.exp(1 + np.sin(X[:, 0]))
+    counts = RNG.poisson(rate)
+    model = ocp_nn.OCPRegressor((6,), loss="poisson", weight_decay=0.3, random_state=0).fit(X, counts)
+    mean, std = model.predict(FRESH, return_std=True)
+    assert std.shape == mean.shape and (std > 0).all()
+    z = np.log(model.predict(X))
+    inside = np.abs(z - np.log(rate)) < 2 * model.predict(X, return_std=True)[1] / model.predict(X)
+    assert inside.mean() > 0.8
+    assert np.isfinite(model.log_marginal_likelihood_)
+    with pytest.raises(ValueError, match="no noise of their own"):
+        _ = model.noise_std_
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_averaged_probabilities_are_less_sure_where_weights_are(classes):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((90, 2))
+    labels = np.digitize(x[:, 0] + 0.3 * rng.standard_normal(90), [-0.4, 0.4] if classes == 3 else [0.0])
+    model = ocp_nn.OCPClassifier((5,), weight_decay=0.1, random_state=0).fit(x, labels)
+    plain, marginal = model.predict_proba(x), model.predict_proba(x, marginal=True)
+    np.testing.assert_allclose(marginal.sum(axis=1), 1.0)
+    assert (marginal.max(axis=1) <= plain.max(axis=1) + 1e-12).mean() > 0.9
+    if classes == 2:
+        np.testing.assert_array_equal(marginal.argmax(axis=1), plain.argmax(axis=1))
+        # against the average over draws of the log-odds
+        mean, covariance = model.posterior_.predict(model.result_.model.x_scaler.transform(x))
+        draws = mean + np.sqrt(covariance[:, :, 0]) * rng.standard_normal((1, 20000))
+        np.testing.assert_allclose(marginal[:, 1], (1 / (1 + np.exp(-draws))).mean(axis=1), atol=0.02)
+    assert 0 < model.effective_num_parameters_ < model.posterior_.problem.network.num_controls
+    assert model.log_marginal_likelihood_ < 0
+    with pytest.raises(ValueError, match="marginal must be"):
+        model.predict_proba(x, marginal="yes")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import casadi as ca
 import numpy as np
 import pytest
+from scipy import integrate, special, stats
 
 import ocp_nn
+from ocp_nn.learning import likelihood
 from ocp_nn.learning.jacobian import output_jacobian
 from ocp_nn.learning.posterior import Posterior
+from ocp_nn.problem.losses import Custom, Huber
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-2, 2, (40, 2))
@@ -122,6 +126,95 @@ def test_more_weights_than_targets_need_no_large_matrix():
     assert 0 < posterior.effective_parameters < 80
 
 
+LABELS = (X[:, :1] * X[:, 1:] > 0).astype(float)
+OTHERS = {
+    "huber": Y + 5.0 * (RNG.uniform(size=Y.shape) > 0.9),
+    "logistic": np.column_stack([LABELS, X[:, 0] > 0]),
+    "softmax": np.eye(3)[(2 * LABELS[:, 0] + (X[:, 0] > 0)).astype(int) % 3],
+    "poisson": RNG.poisson(np.exp(0.8 * Y)).astype(float),
+}
+
+
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("loss", OTHERS)
+@pytest.mark.parametrize("weights", [None, RNG.uniform(0.5, 2, 40)])
+def test_of_every_loss_it_is_the_inverse_of_generalised_gauss_newton(loss, form, weights):
+    y = OTHERS[loss]
+    network = ocp_nn.Network.mlp([2, 5, y.shape[1]])
+    problem = ocp_nn.TrainingProblem(network, X, y, 0.3, loss=loss, sample_weight=weights)
+    controls = ocp_nn.solve(problem, options=ocp_nn.Options(tolerance=1e-9)).trajectory.controls
+    posterior = Posterior.of(problem, controls, form=form)
+    m, new = y.shape[1], output_jacobian(problem, controls, NEW)
+    plain = output_jacobian(problem, controls, X).reshape(40, m, -1)
+    curvature = problem.data.curvature(network.predict(controls, X), gauss_newton=True)
+    if curvature.ndim == 2:
+        curvature = curvature[:, :, None] * np.eye(m)
+    hessian = np.einsum("iap,iab,ibq->pq", plain, curvature, plain) + 0.3 * np.eye(plain.shape[2])
+    inverse = np.linalg.inv(hessian)
+    scale = posterior.noise_variance
+    assert scale == 1 or loss == "huber"
+    np.testing.assert_allclose(
+        posterior.covariance_product(np.eye(len(hessian))), scale * inverse, rtol=1e-7, atol=1e-8
+    )
+    assert posterior.effective_parameters == pytest.approx(len(hessian) - 0.3 * np.trace(inverse), rel=1e-8)
+    assert posterior.log_determinant == pytest.approx(np.linalg.slogdet(hessian / 0.3)[1], rel=1e-9)
+    blocks = new.reshape(7, m, -1)
+    expected = scale * blocks @ inverse @ blocks.transpose(0, 2, 1)
+    np.testing.assert_allclose(posterior.predict(NEW)[1], expected, rtol=1e-7, atol=1e-9)
+    with pytest.raises(ValueError, match="Gaussian noise"):
+        posterior.interval(NEW)
+
+
+@pytest.mark.parametrize("loss", ["huber", "logistic", "poisson"])
+def test_the_evidence_is_the_integral_over_the_weights(loss):
+    """Of two weights by the trapezoidal rule; with 400 samples Laplace's approximation is good to a hundredth."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 1))
+    z = 0.7 * x + 0.2
+    y = {"huber": z + 0.3 * rng.standard_t(3, (400, 1)), "poisson": rng.poisson(np.exp(z)).astype(float),
+         "logistic": (rng.uniform(size=(400, 1)) < special.expit(z)).astype(float)}[loss]  # fmt: skip
+    problem = ocp_nn.TrainingProblem(ocp_nn.Network.mlp([1, 1]), x, y, 0.5, loss=loss)
+    result = ocp_nn.solve(problem, options=ocp_nn.Options(tolerance=1e-10))
+    posterior = Posterior.of(problem, result.trajectory.controls)
+    s = 0.2 if loss == "huber" else 1.0
+    (mode,), reach = result.trajectory.controls, 8 * np.sqrt(np.diag(posterior.covariance_product(np.eye(2))))
+    axes = [np.linspace(centre - r, centre + r, 121) for centre, r in zip(mode, reach, strict=True)]
+    value = np.array([[problem.objective(problem.rollout((np.array([a, b]),))) for b in axes[1]] for a in axes[0]])
+    prior = np.log(0.5 / (2 * np.pi * s))
+    cell = np.prod([axis[1] - axis[0] for axis in axes])
+    integral = special.logsumexp(-value / s) + np.log(cell) + prior
+    if loss == "huber":
+        density, _ = integrate.quad(lambda e: np.exp(-special.huber(1.345, e) / s), -60, 60, points=[-1.345, 1.345])
+        integral -= 400 * np.log(density)
+    if loss == "poisson":
+        likelihood = stats.poisson.logpmf(y, np.exp(problem.network.predict((mode,), x))).sum()
+        integral += likelihood + problem.data.value(problem.network.predict((mode,), x))
+    evidence = posterior.log_evidence(s) if loss == "huber" else posterior.log_evidence()
+    assert evidence == pytest.approx(integral, abs=0.02)
+
+
+def test_hubers_scale_is_the_likeliest_one():
+    rng = np.random.default_rng(0)
+    inside = likelihood.likeliest_scale(Huber(50.0), 0.5 * np.sum(rng.standard_normal(1000) ** 2), 1000)
+    assert inside == pytest.approx(np.mean(np.random.default_rng(0).standard_normal(1000) ** 2), rel=1e-6)
+    for total in (1e-3, 1.0, 1e4):
+        s = likelihood.likeliest_scale(Huber(), total, 100)
+        costs = [100 * likelihood.log_normaliser(Huber(), t) + total / t for t in (0.99 * s, s, 1.01 * s)]
+        assert np.argmin(costs) == 1
+
+
+def test_a_loss_of_ones_own_has_a_posterior_and_no_evidence():
+    z, y = ca.MX.sym("z"), ca.MX.sym("y")
+    own = Custom(ca.Function("own", [z, y], [ca.log(ca.cosh(z - y))]))
+    problem = ocp_nn.TrainingProblem(ocp_nn.Network.mlp([2, 3, 1]), X, Y[:, :1], 0.1, loss=own)
+    posterior = Posterior.of(problem, ocp_nn.solve(problem).trajectory.controls)
+    assert posterior.noise_variance == 1 and 0 < posterior.effective_parameters < 13
+    with pytest.raises(ValueError, match="no likelihood that is known"):
+        posterior.log_evidence()
+    with pytest.raises(ValueError, match="leave it out"):
+        posterior.log_evidence(1.0)
+
+
 def test_where_there_is_none_it_says_so(fitted):
     problem, controls = fitted
     with pytest.raises(ValueError, match="needs a minimum"):
@@ -129,9 +222,6 @@ def test_where_there_is_none_it_says_so(fitted):
     bare = ocp_nn.TrainingProblem(problem.network, X, Y, 0.0)
     with pytest.raises(ValueError, match="needs a prior"):
         Posterior.of(bare, controls)
-    robust = ocp_nn.TrainingProblem(problem.network, X, Y, 0.1, loss="huber")
-    with pytest.raises(ValueError, match="sums of squares"):
-        Posterior.of(robust, controls)
     few = ocp_nn.TrainingProblem(problem.network, X[:3], 0.0 * Y[:3], 0.1)
     with pytest.raises(ValueError, match="needs noise to be seen"):
         Posterior.of(few, tuple(0.0 * u for u in controls))

@@ -1,4 +1,4 @@
-"""The Laplace posterior of a network trained by least squares: what its weights and predictions are uncertain by.
+"""The Laplace posterior of a trained network: what its weights and predictions are uncertain by.
 
 With the prior u ~ N(0, sigma^2/rho I) and noise of variance sigma^2 the objective over sigma^2 is the negative log
 posterior, and with the Jacobian J of all outputs in all weights at the solution it is to second order (Gauss-Newton)
@@ -11,6 +11,10 @@ H is the matrix that a Gauss-Newton step factorises, and H^-1 the covariance tha
     sigma^2  = ||r||^2 / (n - gamma)                              noise variance (of an output: N, gamma/m)
     var f(x) = sigma^2 J(x) H^-1 J(x)'                            of predictions, without noise
     log p(y) = -n/2 log(2 pi s) - J*/s - 1/2 log det(H/rho)       evidence, largest at s = 2 J*/n
+
+For another loss J's rows are scaled by the root of its curvature (generalised Gauss-Newton), and f are logits, log-odds
+or log rates.  Of classes and counts sigma^2 and s are 1; of Huber's loss r are its derivatives, errors cut off at delta
+(as in proposal 2 of Huber 1964), and the evidence is that of its density (:mod:`.likelihood`).
 
 Where there are fewer targets than weights all of it comes from the n x n matrix JJ' + rho I (the dual form), by the
 identity of Woodbury: nothing is P x P then.
@@ -30,6 +34,7 @@ from ..problem.certificate import certify
 from ..problem.losses import Squared
 from ..problem.training import TRAINING_PROBLEM, TrainingProblem
 from .jacobian import output_jacobian
+from .likelihood import constant, has_scale, likeliest_scale, log_normaliser
 
 __all__ = ["Posterior"]
 
@@ -62,7 +67,7 @@ class Posterior:
     effective_parameters : float
         gamma.
     noise_variance : float
-        sigma^2, over all outputs.
+        sigma^2, over all outputs; 1 for classes and counts.
     noise_variances : array, shape (m,)
         Of every output.
     """
@@ -85,7 +90,7 @@ class Posterior:
         Parameters
         ----------
         problem : TrainingProblem
-            Of squares, with a positive weight decay.
+            With a positive weight decay.
         controls : sequence of arrays
             Of a minimum: elsewhere there is no posterior that this approximates.
         form : {"auto", "primal", "dual"}
@@ -94,14 +99,12 @@ class Posterior:
         Raises
         ------
         ValueError
-            For another loss, no weight decay, a problem that is too large, a point that is no minimum, or targets that
+            For no weight decay, a problem that is too large, a point that is no minimum, or targets that
             are reproduced, so that nothing is left to tell the noise from.
         """
         checks.check("problem", problem, TRAINING_PROBLEM)
         checks.check("form", form, checks.text("auto", "primal", "dual"))
         u = problem.check_controls(controls)
-        if not isinstance(problem.loss, Squared):
-            raise ValueError(f"the posterior is for sums of squares, received the loss {problem.loss.name!r}")
         rho, count = problem.weight_decay, problem.y.size
         if not rho > 0:
             raise ValueError("the posterior needs a prior: expected weight_decay > 0, received 0")
@@ -149,12 +152,18 @@ class Posterior:
         Raises
         ------
         ValueError
-            For a variance that is not positive.
+            For a variance that is not positive or of a loss that has none, and for a loss of one's own.
         """
         checks.check("noise_variance", noise_variance, checks.optional(checks.POSITIVE))
-        count, objective = self.problem.y.size, self.problem.objective(self.problem.rollout(self.controls))
-        s = 2 * objective / count if noise_variance is None else noise_variance
-        return -0.5 * count * float(np.log(2 * np.pi * s)) - objective / s - 0.5 * self.log_determinant
+        problem, count = self.problem, self.problem.y.size
+        if noise_variance is not None and not has_scale(problem.loss):
+            raise ValueError(f"targets of the loss {problem.loss.name!r} have no noise variance: leave it out")
+        objective = problem.objective(problem.rollout(self.controls))
+        s = likeliest_scale(problem.loss, objective, count) if noise_variance is None else noise_variance
+        factors = constant(problem.loss, problem.y)
+        weights = 1.0 if problem.sample_weight is None else problem.sample_weight
+        gaussian = -count * log_normaliser(problem.loss, s) - objective / s
+        return gaussian - 0.5 * self.log_determinant + float(np.sum(weights * factors))
 
     # --- of the weights
 
@@ -228,9 +237,11 @@ class Posterior:
         Raises
         ------
         ValueError
-            For a coverage that is not between 0 and 1.
+            For a coverage that is not between 0 and 1, and for another loss than squares.
         """
         checks.check("coverage", coverage, checks.SHARE)
+        if not isinstance(self.problem.loss, Squared):
+            raise ValueError(f"intervals are those of Gaussian noise, received the loss {self.problem.loss.name!r}")
         mean, covariance = self.predict(x)
         variance = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0) + self.noise_variances
         reach = float(special.ndtri(0.5 + coverage / 2)) * np.sqrt(variance)
@@ -249,13 +260,16 @@ def _refuse_what_is_no_minimum(problem: TrainingProblem, controls: tuple[Array, 
 
 def _noise(problem: TrainingProblem, controls: Sequence[Array], gamma: float) -> tuple[float, Array]:
     """sigma^2 of all outputs together, and of each."""
-    residuals = problem.network.predict(controls, problem.x) - problem.y
+    loss, outputs = problem.loss, problem.y.shape[1]
+    if not has_scale(loss):
+        return 1.0, np.ones(outputs)
+    gradients = loss.gradient(problem.network.predict(controls, problem.x), problem.y)
     weights = 1.0 if problem.sample_weight is None else problem.sample_weight[:, None]
-    squares = np.sum(weights * residuals**2, axis=0)
+    squares = np.sum(weights * gradients**2, axis=0)
     free = problem.y.size - gamma
     if not free > 1e-6 * problem.y.size or not squares.sum() > _NO_NOISE * np.sum(problem.y**2):
         raise ValueError(
             f"the posterior needs noise to be seen: {problem.y.size} targets decide {gamma:.4g} effective parameters "
             f"and leave a sum of squares of {squares.sum():.2g}; raise weight_decay"
         )
-    return float(squares.sum() / free), squares * problem.y.shape[1] / free
+    return float(squares.sum() / free), squares * outputs / free

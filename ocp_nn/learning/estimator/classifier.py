@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from ...base import checks
 from ...problem.losses import Logistic, Softmax
 from .base import OCPEstimator, Samples
+from .uncertainty import Uncertain
 
 __all__ = ["OCPClassifier"]
 
@@ -22,7 +23,7 @@ Array = NDArray[np.float64]
 _KINDS = {"class_weight": checks.optional(checks.either(checks.text("balanced"), checks.MAPPING))}
 
 
-class OCPClassifier(ClassifierMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
+class OCPClassifier(Uncertain, ClassifierMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
     """Feed-forward network for labels, trained by the augmented-Lagrangian solver on their log likelihood.
 
     Two classes have one output, the log-odds of the second; several have one output each, probabilities being softmax
@@ -42,6 +43,8 @@ warm_start, early_stopping, validation_fraction, n_iter_no_change, random_state 
     ----------
     classes_ : array (classes,)
         The labels, sorted; a class whose samples all have weight zero is none.
+    posterior_, effective_num_parameters_, log_marginal_likelihood_ :
+        The Laplace posterior at the solution and what follows from it (:class:`.uncertainty.Uncertain`).
     result_, status_, trajectory_, multipliers_, certificate_, history_, n_iter_, weight_decay_, notes_, \
 validation_errors_, n_features_in_, feature_names_in_ :
         As of :class:`.OCPRegressor`.  The outputs of ``result_.model`` are those of ``decision_function``.
@@ -136,10 +139,28 @@ validation_errors_, n_features_in_, feature_names_in_ :
         z = self._outputs(X)
         return z.ravel() if z.shape[1] == 1 else z
 
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """The probability of every class, (N, classes), in the order of ``classes_``."""
-        z = self.decision_function(X)
-        return np.column_stack([special.expit(-z), special.expit(z)]) if z.ndim == 1 else special.softmax(z, axis=1)
+    def predict_proba(self, X: ArrayLike, marginal: bool = False) -> Array:
+        """The probability of every class, (N, classes), in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : array_like, shape (N, inputs)
+        marginal : bool
+            Averaged over the posterior of the weights, which makes them less sure where weights are: with v the
+            variance of an output z, z / sqrt(1 + pi v / 8) instead of z (MacKay 1992; of several classes Gibbs 1997).
+
+        Raises
+        ------
+        ValueError
+            For averages where there is no posterior: after a fit that did not converge.
+        """
+        checks.check("marginal", marginal, checks.BOOLEAN)
+        z = self._outputs(X)
+        if marginal:
+            _, covariances = self.posterior_.predict(self._inputs(X))
+            variances = np.maximum(np.diagonal(covariances, axis1=1, axis2=2), 0.0)
+            z = z / np.sqrt(1.0 + np.pi / 8.0 * variances)
+        return np.column_stack([special.expit(-z), special.expit(z)]) if z.shape[1] == 1 else special.softmax(z, axis=1)
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """The logarithms of :meth:`predict_proba`, exact where those round to zero or one."""

@@ -16,7 +16,7 @@ from ...problem.losses import Huber, Loss, Poisson, loss_named
 from ..requirements import METHODS, RANGE, Requirements, signs_of
 from .base import OCPEstimator, Samples
 from .inputs import refuse_what_becomes_numbers, robust_scaler
-from .uncertainty import Uncertain
+from .uncertainty import UncertainTargets
 
 __all__ = ["OCPRegressor"]
 
@@ -38,7 +38,7 @@ _KINDS = {
 }
 
 
-class OCPRegressor(Uncertain, MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
+class OCPRegressor(UncertainTargets, MultiOutputMixin, RegressorMixin, OCPEstimator):  # type: ignore[misc, unused-ignore]
     """Feed-forward network trained by the augmented-Lagrangian solver.
 
     Parameters
@@ -119,8 +119,8 @@ class OCPRegressor(Uncertain, MultiOutputMixin, RegressorMixin, OCPEstimator):  
         With ``early_stopping``: the error after each outer iteration, root mean square in standard units for squares
         and the mean loss otherwise.
     posterior_, effective_num_parameters_, noise_std_, log_marginal_likelihood_ :
-        The Laplace posterior at the solution and what follows from it (:class:`.uncertainty.Uncertain`), made when they
-        are first asked for.
+        The Laplace posterior at the solution and what follows from it (:class:`.uncertainty.UncertainTargets`), made
+        when they are first asked for.
     n_features_in_, feature_names_in_ :
         As everywhere in scikit-learn.
 
@@ -229,7 +229,7 @@ class OCPRegressor(Uncertain, MultiOutputMixin, RegressorMixin, OCPEstimator):  
         Raises
         ------
         ValueError
-            For both at once, and where there is no posterior: other losses, constraints, a fit that did not converge.
+            For both at once, and where there is no posterior: with constraints, after a fit that did not converge.
         """
         checks.check_all({"return_std": checks.BOOLEAN, "return_cov": checks.BOOLEAN},
                          {"return_std": return_std, "return_cov": return_cov})  # fmt: skip

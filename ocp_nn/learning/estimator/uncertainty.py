@@ -1,4 +1,4 @@
-"""What a fitted regressor is uncertain by, in the targets' own units: from its posterior (:mod:`..posterior`)."""
+"""What a fitted estimator is uncertain by, in the targets' own units: from its posterior (:mod:`..posterior`)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ...base import checks
 from ...network.model import Model
 from ...problem.result import Result
 from ...problem.training import TrainingProblem
+from ..likelihood import has_scale
 from ..posterior import Posterior
 
-__all__ = ["Uncertain"]
+__all__ = ["Uncertain", "UncertainTargets"]
 
 Array = NDArray[np.float64]
 
 
 class Uncertain:
-    """Of an estimator that converged on squares without constraints; every attribute and method says so otherwise.
+    """Of an estimator that converged without constraints; every attribute and method says so otherwise.
 
     Attributes
     ----------
@@ -28,15 +29,12 @@ class Uncertain:
         In standard units; made when it is first asked for.
     effective_num_parameters_ : float
         gamma.
-    noise_std_ : array, shape (m,), or float
-        Of the targets, per output, or the one where y had one axis.
     log_marginal_likelihood_ : float
         Log evidence of the targets at ``weight_decay_``, with the noise at which it is largest.
     """
 
     if TYPE_CHECKING:
         result_: Result
-        _flat: bool
 
         @property
         def _trained(self) -> Model: ...
@@ -70,11 +68,6 @@ class Uncertain:
         return self.posterior_.effective_parameters
 
     @property
-    def noise_std_(self) -> Any:
-        std = np.sqrt(self.posterior_.noise_variances) * self._target_scale
-        return float(std[0]) if self._flat else std
-
-    @property
     def log_marginal_likelihood_(self) -> float:
         posterior = self.posterior_
         return posterior.log_evidence() - posterior.problem.num_samples * float(np.log(self._target_scale).sum())
@@ -86,23 +79,52 @@ class Uncertain:
         outputs = self.posterior_.problem.y.shape[1]
         return np.ones(outputs) if scaler is None else np.broadcast_to(scaler.scale, (outputs,))
 
-    def _std(self, X: ArrayLike) -> Array:
-        """Of predictions without noise, of their shape."""
-        _, covariances = self.posterior_.predict(self._inputs(X))
-        variances = np.maximum(np.diagonal(covariances, axis1=1, axis2=2), 0.0)
-        std = np.sqrt(variances) * self._target_scale
-        return std.ravel() if self._flat else std
-
-    def _cov(self, X: ArrayLike) -> Array:
-        """Of predictions with each other without noise, (M, M), or (M, M, m) where y had two axes."""
-        covariances = self.posterior_.joint_covariance(self._inputs(X)) * self._target_scale**2
-        return covariances[:, :, 0] if self._flat else covariances
-
     def _inputs(self, X: ArrayLike) -> Array:
         """In standard units; :meth:`_outputs` has checked them."""
         scaler = self._trained.x_scaler
         table = np.asarray(X, dtype=float)
         return table if scaler is None else scaler.transform(table)
+
+
+class UncertainTargets(Uncertain):
+    """Of a regressor.
+
+    Attributes
+    ----------
+    noise_std_ : array, shape (m,), or float
+        Of the targets, per output, or the one where y had one axis; for Huber's loss with errors cut off at its delta.
+    """
+
+    if TYPE_CHECKING:
+        _flat: bool
+
+    @property
+    def noise_std_(self) -> Any:
+        if not has_scale(self.posterior_.problem.loss):
+            raise ValueError(f"targets of the loss {self.posterior_.problem.loss.name!r} have no noise of their own")
+        std = np.sqrt(self.posterior_.noise_variances) * self._target_scale
+        return float(std[0]) if self._flat else std
+
+    def _std(self, X: ArrayLike) -> Array:
+        """Of predictions without noise, of their shape."""
+        _, covariances = self.posterior_.predict(self._inputs(X))
+        variances = np.maximum(np.diagonal(covariances, axis1=1, axis2=2), 0.0)
+        std = np.sqrt(variances) * self._slope(X)
+        return std.ravel() if self._flat else std
+
+    def _cov(self, X: ArrayLike) -> Array:
+        """Of predictions with each other without noise, (M, M), or (M, M, m) where y had two axes."""
+        slope = self._slope(X)
+        covariances = self.posterior_.joint_covariance(self._inputs(X)) * slope[:, None] * slope[None]
+        return covariances[:, :, 0] if self._flat else covariances
+
+    def _slope(self, X: ArrayLike) -> Array:
+        """Of predictions in the network's outputs, (M, m): the scale of the targets, or of counts their rates."""
+        outputs = self._outputs(X)
+        if self._trained.link != "log":
+            return np.broadcast_to(self._target_scale, outputs.shape)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(outputs), dtype=float)
 
     def prediction_interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:
         """Ends of central intervals for new targets, noise included: two arrays of the shape of predictions.
@@ -117,7 +139,7 @@ class Uncertain:
         Raises
         ------
         ValueError
-            For a coverage out of range, and where there is no posterior.
+            For a coverage out of range, another loss than squares, and where there is no posterior.
         """
         checks.check("coverage", coverage, checks.SHARE)
         self._outputs(X)  # checks X
