@@ -52,7 +52,7 @@ def _timed(rows: Sequence[Row]) -> str:
     firsts = {"median": 0, "expected": 0}
     for name in names:
         mine = [row for row in rows if row["problem"] == name]
-        feasible = [v for row in mine for _, v, worst in row["trace"] if worst <= timed.FEASIBLE]
+        feasible = [v for row in mine for _, v, worst in row["trace"] if timed.is_feasible(v, worst)]
         best = min(feasible, default=float("inf"))
         times = {
             method: [_time(row, best * (1 + timed.WITHIN)) for row in mine if row["method"] == method]

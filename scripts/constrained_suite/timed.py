@@ -22,7 +22,7 @@ import ocp_nn
 from ocp_nn.learning.experiment import Experiment
 from ocp_nn.problem.constraints import ready_made, tangents
 
-__all__ = ["METHODS", "OURS", "PROBLEMS", "Run", "expected_seconds", "measure", "seconds_to"]
+__all__ = ["METHODS", "OURS", "PROBLEMS", "Run", "expected_seconds", "is_feasible", "measure", "seconds_to"]
 
 FEASIBLE, WITHIN = 1e-6, 0.01
 
@@ -192,7 +192,12 @@ def measure(name: str, method: str, seed: int, limit: float) -> Run:
 
 def seconds_to(trace: list[list[float]], objective: float) -> float:
     """When a trace is first feasible with at most this objective; infinite if it never is."""
-    return next((t for t, value, worst in trace if worst <= FEASIBLE and value <= objective), float("inf"))
+    return next((t for t, value, worst in trace if is_feasible(value, worst) and value <= objective), float("inf"))
+
+
+def is_feasible(value: float | None, worst: float | None) -> bool:
+    """Whether a point counts; in a file, None stands for what is not finite."""
+    return value is not None and worst is not None and worst <= FEASIBLE
 
 
 def expected_seconds(runs: list[tuple[float, float]]) -> float:
