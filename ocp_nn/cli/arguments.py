@@ -17,9 +17,10 @@ from typing import Any
 from ..base import checks
 from ..base.checks import Kind
 from ..learning.data import Dataset, load_dataset
+from ..learning.evidence import RULES, choose_by_rule
 from ..learning.experiment import Experiment
 from ..learning.requirements import RANGE, Requirements, signs_of
-from ..learning.selection import Selection, choose_weight_decay
+from ..learning.selection import Selection
 from ..problem.losses import LOSSES, Huber
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "silent",
     "table_width",
     "weight_decay",
+    "weight_decay_or_rule",
     "widths",
 ]
 
@@ -70,9 +72,11 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
     parser.add_argument("--huber-delta", metavar="D", type=_delta, default=Huber.delta,
                         help=f"where Huber's loss becomes linear, in robust standard deviations of the target; "
                              f"default {Huber.delta}")  # fmt: skip
-    parser.add_argument("--weight-decay", metavar="RHO", type=weight_decay, default=None,
-                        help="Tikhonov weight of all weights and biases; default auto: of those tried, the largest "
-                             "whose error on held-out training samples is within 2 %% of the smallest")  # fmt: skip
+    parser.add_argument("--weight-decay", metavar="RHO|RULE", type=weight_decay_or_rule, default="auto",
+                        help="Tikhonov weight of all weights and biases, or how it is chosen: 'evidence', under which "
+                             "the training targets are most probable; 'held-out', the largest whose error on held-out "
+                             "training samples is within 2 %% of the smallest; default auto: evidence for squares "
+                             "without constraints, otherwise held-out")  # fmt: skip
     parser.add_argument(
         "--test-size", metavar="SHARE", type=_test_size, default=0.1, help="share held out, default 0.1"
     )
@@ -132,9 +136,10 @@ def select_weight_decay(
     wanted: Requirements | None = None,
 ) -> Selection | None:
     """The weight decay chosen on the training part, or None where it was given."""
-    if args.weight_decay is not None:
+    if not isinstance(args.weight_decay, str):
         return None
-    selection = choose_weight_decay(
+    selection = choose_by_rule(
+        args.weight_decay,
         experiment.network,
         experiment.train_inputs,
         experiment.train_targets,
@@ -257,6 +262,11 @@ def widths(text: str) -> tuple[int, ...]:
 def weight_decay(text: str) -> float | None:
     """A number, or None for ``auto``."""
     return None if text == "auto" else _decay(text)
+
+
+def weight_decay_or_rule(text: str) -> float | str:
+    """A number, or one of the rules by which it is chosen."""
+    return text if text in RULES else _decay(text)
 
 
 def make_folder(folder: Path) -> None:

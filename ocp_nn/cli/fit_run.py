@@ -52,6 +52,7 @@ _OTHERS: Table = {"weight_decay": AMOUNT, "selection": or_none(OBJECT)}
 _SELECTION: Table = {
     "weight_decay": AMOUNT, "candidates": listed(AMOUNT), "errors": listed(or_none(NUMBER)), "num_train": COUNT,
     "num_used": COUNT, "num_validation": COUNT, "repeats": COUNT,
+    "log_evidence": Optional(listed(or_none(NUMBER)), []),
 }  # fmt: skip
 
 
@@ -102,7 +103,10 @@ def earlier_result(folder: Path) -> Result | None:
 
 def _selection(content: dict[str, Any]) -> Selection:
     values = checked("'selection'", content, _SELECTION, strict=True)
-    if len(values["candidates"]) != len(values["errors"]):
-        raise ValueError(f"{len(values['candidates'])} candidates but {len(values['errors'])} errors in 'selection'")
-    errors = tuple(float("nan") if error is None else error for error in values["errors"])  # JSON has no word for it
-    return Selection(**values | {"candidates": tuple(values["candidates"]), "errors": errors})
+    for name in ("errors", "log_evidence"):
+        # JSON has no word for what is not finite
+        values[name] = tuple(float("nan") if value is None else value for value in values[name])
+    candidates, judged = tuple(values["candidates"]), values["log_evidence"] or values["errors"]
+    if len(candidates) != len(judged):
+        raise ValueError(f"{len(candidates)} candidates but {len(judged)} errors in 'selection'")
+    return Selection(**values | {"candidates": candidates})

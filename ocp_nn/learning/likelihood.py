@@ -6,7 +6,10 @@ but for a factor of y alone, and nothing is unknown.  Squares and Huber's loss a
     p(y | z) = exp(-phi(z - y)/s) / Z(s),       Z = (2 pi s)^(1/2)                                        squares
                                                 Z = (2 pi s)^(1/2) erf(d / (2 s)^(1/2)) + 2 s/d exp(-d^2/(2 s))   Huber
 
-for each output, with Huber's delta d (our integral).
+for each output, with Huber's delta d (our integral).  The evidence of n targets by Laplace's approximation at a
+minimum, with the objective J* and the matrix H of generalised Gauss-Newton, under the prior N(0, s/rho I):
+
+    log p(y) = -n log Z(s) - J*/s - 1/2 log det(H/rho) + what depends on y alone
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ..problem.losses import Custom, Huber, Loss, Poisson, Squared
+from ..problem.training import TrainingProblem
 
-__all__ = ["constant", "has_scale", "likeliest_scale", "log_normaliser"]
+__all__ = ["has_scale", "is_known", "laplace_evidence", "likeliest_scale", "log_normaliser"]
 
 Array = NDArray[np.float64]
 
@@ -62,16 +66,32 @@ def likeliest_scale(loss: Loss, total: float, count: float) -> float:
     return float(np.exp(found.x))
 
 
-def constant(loss: Loss, y: Array) -> Array:
-    """log of the factor of y alone, (N,): zero but for counts, whose loss is half a deviance.
+def is_known(loss: Loss) -> bool:
+    """Whether the likelihood is known: not of a loss of one's own."""
+    return not isinstance(loss, Custom)
+
+
+def laplace_evidence(
+    problem: TrainingProblem, objective: float, log_determinant: float, scale: float | None = None
+) -> float:
+    """log p(y), at the scale at which it is largest unless one is given; log_determinant is log det(H/rho).
 
     Raises
     ------
     ValueError
         For a loss of one's own, whose likelihood is not known.
     """
-    if isinstance(loss, Custom):
+    loss, count = problem.loss, problem.y.size
+    if not is_known(loss):
         raise ValueError(f"the loss {loss.name!r} is no likelihood that is known: it has no evidence")
-    if not isinstance(loss, Poisson):
-        return np.zeros(len(y))
-    return np.asarray((special.xlogy(y, y) - y - special.gammaln(y + 1)).sum(axis=1))
+    s = likeliest_scale(loss, objective, count) if scale is None else scale
+    return -count * log_normaliser(loss, s) - objective / s - 0.5 * log_determinant + _of_targets(problem)
+
+
+def _of_targets(problem: TrainingProblem) -> float:
+    """The part of y alone: of counts, whose loss is half a deviance."""
+    if not isinstance(problem.loss, Poisson):
+        return 0.0
+    y = problem.y
+    values = (special.xlogy(y, y) - y - special.gammaln(y + 1)).sum(axis=1)
+    return float(values.sum() if problem.sample_weight is None else problem.sample_weight @ values)

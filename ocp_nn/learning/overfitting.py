@@ -19,12 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas
 
 from ..problem.blas import limited_blas
 from ..problem.losses import Logistic, Poisson, Softmax
 from ..problem.training import TrainingProblem
-from .jacobian import linearised_batch
+from .jacobian import smaller_gram
 
 __all__ = ["WORSE", "OverfittingWarning", "effective_parameters", "held_out_note", "interpolation_note"]
 
@@ -32,9 +31,6 @@ Array = NDArray[np.float64]
 
 # Side of the largest matrix whose eigenvalues are asked for: about a second.
 LARGEST = 1500
-
-# Samples whose rows of the Jacobian are held at a time.
-_CHUNK = 512
 
 # A held-out error counts as worse where it exceeds the other by this factor: less is the luck of a split.
 WORSE = 1.1
@@ -131,26 +127,9 @@ def effective_parameters(problem: TrainingProblem, controls: Sequence[Array]) ->
     if size > LARGEST:
         return None
     with np.errstate(over="ignore", invalid="ignore"), limited_blas(problem):
-        gram = _output_gram(problem, controls) if size == problem.y.size else _control_gram(problem, controls)
+        gram = smaller_gram(problem, controls)
         if not np.isfinite(gram).all():
             return None
         squares = np.linalg.eigvalsh(gram)
     squares[squares <= size * np.finfo(float).eps * squares.max()] = 0.0  # rounding, which no weight decay would hide
     return float(np.sum(squares[squares > 0] / (squares[squares > 0] + problem.weight_decay)))
-
-
-def _output_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
-    """The lower triangle of J J'."""
-    batch, gram = linearised_batch(problem, controls), np.zeros((problem.y.size, problem.y.size))
-    for _, (use,) in batch.uses():
-        use.stage.add_output_gram(use.psi, gram)
-    return gram
-
-
-def _control_gram(problem: TrainingProblem, controls: Sequence[Array]) -> Array:
-    """The lower triangle of J'J, summed over samples."""
-    batch, gram = linearised_batch(problem, controls), np.zeros((problem.network.num_controls,) * 2, order="F")
-    for start in range(0, problem.num_samples, _CHUNK):
-        rows = batch.rows(slice(start, start + _CHUNK)).whitened_jacobian()
-        gram = blas.dsyrk(1.0, rows.T, beta=1.0, c=gram, overwrite_c=1, lower=1)
-    return gram

@@ -34,7 +34,7 @@ from ..problem.certificate import certify
 from ..problem.losses import Squared
 from ..problem.training import TRAINING_PROBLEM, TrainingProblem
 from .jacobian import output_jacobian
-from .likelihood import constant, has_scale, likeliest_scale, log_normaliser
+from .likelihood import has_scale, laplace_evidence
 
 __all__ = ["Posterior"]
 
@@ -155,15 +155,11 @@ class Posterior:
             For a variance that is not positive or of a loss that has none, and for a loss of one's own.
         """
         checks.check("noise_variance", noise_variance, checks.optional(checks.POSITIVE))
-        problem, count = self.problem, self.problem.y.size
+        problem = self.problem
         if noise_variance is not None and not has_scale(problem.loss):
             raise ValueError(f"targets of the loss {problem.loss.name!r} have no noise variance: leave it out")
         objective = problem.objective(problem.rollout(self.controls))
-        s = likeliest_scale(problem.loss, objective, count) if noise_variance is None else noise_variance
-        factors = constant(problem.loss, problem.y)
-        weights = 1.0 if problem.sample_weight is None else problem.sample_weight
-        gaussian = -count * log_normaliser(problem.loss, s) - objective / s
-        return gaussian - 0.5 * self.log_determinant + float(np.sum(weights * factors))
+        return laplace_evidence(problem, objective, self.log_determinant, noise_variance)
 
     # --- of the weights
 

@@ -38,7 +38,7 @@ __all__ = ["Fit", "final_table", "summarize", "write_fit"]
 Array = NDArray[np.float64]
 
 # What to do about a network that is worse than a simpler model: its weight decay was given, or was chosen already.
-_CHOOSE = "Raise the weight decay, or leave it out to have it chosen on held-out samples."
+_CHOOSE = "Raise the weight decay, or leave it out to have it chosen."
 _SIMPLIFY = "Use the simpler model or a smaller network; another seed shows how much the split matters."
 
 

@@ -31,11 +31,12 @@ from ...problem.training import TrainingProblem
 from ...problem.trajectory import Trajectory
 from ...solvers.augmented_lagrangian.options import Options
 from ...solvers.augmented_lagrangian.solve import solve
+from ..evidence import RULES, choose_by_rule
 from ..experiment import rmse
 from ..held_out import mean_error, sample_errors, split_samples
 from ..overfitting import OverfittingWarning, interpolation_note
 from ..requirements import Requirements
-from ..selection import choose_weight_decay
+from ..selection import Selection
 from .inputs import checked_weights, refuse_what_becomes_numbers
 
 __all__ = ["OCPEstimator", "Samples"]
@@ -50,7 +51,7 @@ _KINDS = {
     "activation": checks.one_of(ACTIVATIONS),
     "residual": checks.BOOLEAN,
     "random_state": checks.RANDOM_STATE,
-    "weight_decay": checks.either(checks.NON_NEGATIVE, checks.text("auto")),
+    "weight_decay": checks.either(checks.NON_NEGATIVE, checks.text(*RULES)),
     "shooting": checks.either(checks.text("multiple", "single"), checks.NODES),
     "tol": checks.POSITIVE,
     "max_iter": checks.integer(1),
@@ -154,8 +155,11 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             residual=self.residual,
         )
         wanted = self._requirements(inputs.shape[1], seed)
-        if earlier is None or self.weight_decay != "auto":
-            self.weight_decay_ = self._weight_decay(network, inputs, samples, wanted, seed)
+        begin = None
+        if earlier is None or not isinstance(self.weight_decay, str):
+            self.selection_ = self._selection(network, inputs, samples, wanted, seed)
+            self.weight_decay_ = float(self.weight_decay if self.selection_ is None else self.selection_.weight_decay)
+            begin = None if self.selection_ is None else self.selection_.controls
         problem = TrainingProblem(
             network, inputs, samples.targets, self.weight_decay_, loss=samples.loss, sample_weight=samples.weights
         )
@@ -166,7 +170,7 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             train, held_out = (problem.part(rows, self.weight_decay_) for rows in (split.train, split.test))
             result = self._train_stopping_early(train, held_out, earlier, seed)
         else:
-            result = self._train(problem, earlier, seed)
+            result = self._train(problem, earlier, seed, begin)
         self._keep(result, x_scaler, samples)
 
     def _outputs(self, X: ArrayLike) -> Array:
@@ -195,12 +199,14 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             return earlier.options.seed
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _weight_decay(
+    def _selection(
         self, network: Network, inputs: Array, samples: Samples, wanted: Requirements, seed: int
-    ) -> float:
+    ) -> Selection | None:
+        """How the weight decay is chosen, or None where it is given."""
         if not isinstance(self.weight_decay, str):
-            return float(self.weight_decay)
-        return choose_weight_decay(
+            return None
+        return choose_by_rule(
+            self.weight_decay,
             network,
             inputs,
             samples.targets,
@@ -208,7 +214,7 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             loss=samples.loss,
             sample_weight=samples.weights,
             constrained=partial(wanted.constrained, y_scaler=samples.y_scaler) if wanted else None,
-        ).weight_decay
+        )
 
     def _options(self, seed: int, max_outer: int) -> Options:
         left = max(self._deadline - time.perf_counter(), 1e-9)  # with none left a solve ends after its first step
@@ -232,11 +238,14 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             best = min(best, last, key=lambda result: (not result.success, result.objective))
         return best
 
-    def _train(self, problem: TrainingProblem, earlier: Result | None, seed: int) -> Result:
+    def _train(
+        self, problem: TrainingProblem, earlier: Result | None, seed: int, begin: Sequence[Array] | None = None
+    ) -> Result:
+        """From the earlier result, or else once from ``begin`` and then from random weights."""
         start, done = _start(problem, earlier)
         if start is not None:
             return solve(problem, start, options=self._options(seed, done + self.max_iter))
-        best = last = solve(problem, options=self._options(seed, self.max_iter))
+        best = last = solve(problem, begin, options=self._options(seed, self.max_iter))
         for s in range(seed + 1, seed + self.n_restarts):
             if last.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
                 break
@@ -306,7 +315,7 @@ class OCPEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         )
 
     def _overfitted(self, result: Result) -> tuple[str, ...]:
-        judged = self.early_stopping or self.weight_decay == "auto"  # on held-out samples
+        judged = self.early_stopping or self.selection_ is not None
         if judged or not result.success or not isinstance(result.problem, TrainingProblem):
             return ()
         note = interpolation_note(result.problem, result.trajectory.controls)

@@ -36,8 +36,8 @@ class OCPClassifier(Uncertain, ClassifierMixin, OCPEstimator):  # type: ignore[m
         every class weighs the same, the total being kept.
     hidden_layer_sizes, activation, residual, weight_decay, shooting, tol, max_iter, time_limit, n_restarts, \
 warm_start, early_stopping, validation_fraction, n_iter_no_change, random_state :
-        As of :class:`.OCPRegressor`.  What is held out, for ``weight_decay="auto"`` and ``early_stopping``, is drawn
-        class by class and judged by its mean log loss.
+        As of :class:`.OCPRegressor`; ``weight_decay="auto"`` is held-out.  What is held out
+        is drawn class by class and judged by its mean log loss.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ warm_start, early_stopping, validation_fraction, n_iter_no_change, random_state 
         The labels, sorted; a class whose samples all have weight zero is none.
     posterior_, effective_num_parameters_, log_marginal_likelihood_ :
         The Laplace posterior at the solution and what follows from it (:class:`.uncertainty.Uncertain`).
-    result_, status_, trajectory_, multipliers_, certificate_, history_, n_iter_, weight_decay_, notes_, \
+    result_, status_, trajectory_, multipliers_, certificate_, history_, n_iter_, weight_decay_, selection_, notes_, \
 validation_errors_, n_features_in_, feature_names_in_ :
         As of :class:`.OCPRegressor`.  The outputs of ``result_.model`` are those of ``decision_function``.
 

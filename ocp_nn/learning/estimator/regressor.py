@@ -57,10 +57,12 @@ class OCPRegressor(UncertainTargets, MultiOutputMixin, RegressorMixin, OCPEstima
         ``"tanh"``, ``"sigmoid"``, ``"relu"``, ``"softplus"`` or ``"identity"``.
     residual : bool
         Skip connections where a hidden layer keeps its width.
-    weight_decay : "auto" or float
-        Tikhonov weight of all weights and biases in standard units; ``"auto"`` chooses it on held-out parts of what
-        ``fit`` is given, by some twenty short solves: the largest whose error is within 2 % of the smallest
-        (:func:`.selection.choose_weight_decay`).  A warm start keeps what was chosen before.
+    weight_decay : "auto", "evidence", "held-out" or float
+        Tikhonov weight of all weights and biases in standard units.  ``"evidence"`` takes the one under which the
+        targets are most probable, from strong to weak by some ten short solves (:func:`.evidence.choose_by_evidence`);
+        ``"held-out"`` the largest whose error on held-out parts of what ``fit`` is given is within 2 % of the smallest
+        (:func:`.selection.choose_weight_decay`); ``"auto"`` is the first for squares without constraints, where targets
+        or weights are at most 3,000, and otherwise the second.  A warm start keeps what was chosen before.
     monotonic_cst : sequence of int, mapping or None
         As of scikit-learn's boosting: 1 where predictions must not fall in a feature, -1 where they must not rise, 0
         where they may do either; one a feature, or by name or number.
@@ -113,6 +115,8 @@ class OCPRegressor(UncertainTargets, MultiOutputMixin, RegressorMixin, OCPEstima
         Outer iterations.
     weight_decay_ : float
         The one that was used.
+    selection_ : Selection or None
+        How it was chosen, or None where it was given.
     notes_ : tuple of str
         Sentences to read beside the status: that the network merely reproduces its targets.  Empty for an ordinary fit.
     validation_errors_ : tuple of float
