@@ -237,7 +237,10 @@ def test_an_early_end_is_a_warning_with_a_remedy():
         ({"hidden_layer_sizes": 10**400}, r"more than 1e\+100 weights fits into no memory: narrow its layers"),
         ({"hidden_layer_sizes": np.uint64(2**63)}, "weights would take .* narrow its layers"),
         ({"hidden_layer_sizes": [2, 10**5000]}, r"more than 1e\+100 weights fits into no memory: narrow its layers"),
-        ({"weight_decay": "some"}, "weight_decay must be a finite number >= 0 or 'auto', received 'some'"),
+        (
+            {"weight_decay": "some"},
+            "weight_decay must be a finite number >= 0 or 'auto' or 'evidence' or 'held-out', received 'some'",
+        ),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"activation": "swish"}, "activation must be one of"),
         ({"validation_fraction": 1.0}, "validation_fraction"),

@@ -51,6 +51,7 @@ from .choice import (
 from .memory import remembered_judgement, remembered_path, trained
 from .model import IdentifiedModel
 from .segments import shortened
+from .uncertainty import UncertainRuns
 
 __all__ = ["StateSpaceRegressor"]
 
@@ -92,7 +93,7 @@ def _memory(memory: Any) -> Memory:
     return check_memory(memory)
 
 
-class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
+class StateSpaceRegressor(UncertainRuns, RegressorMixin, BaseEstimator):  # type: ignore[misc, unused-ignore]
     """State-space model x_{t+1} = f(x_t, v_t), y_t = g(x_t, v_t) identified from records by the simulation error.
 
     Inputs and outputs are standardised by what ``fit`` is given; order, weight decay and start are chosen on held-out
@@ -150,6 +151,9 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
     states_ : list of array, shape (T_i, n)
         States of the training records.
     initial_states_ : array, shape (records, n)
+    posterior_, effective_num_parameters_, noise_std_, log_marginal_likelihood_, states_std_ :
+        The Laplace posterior at the solution and what follows from it (:class:`.uncertainty.UncertainRuns`), made when
+        they are first asked for.
     fit_percent_ : array, shape (m,)
         Of the simulation of the training records from ``initial_states_``, after the warm-up.
 
@@ -239,7 +243,7 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         self._keep(records)
         return self
 
-    def predict(self, v: Any, y_init: Any = None) -> Any:
+    def predict(self, v: Any, y_init: Any = None, return_std: bool = False) -> Any:
         """A free run for as long as v, shape (T, m), or (T,) where y had one axis; a list for a list.
 
         Parameters
@@ -248,18 +252,23 @@ class StateSpaceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc, 
         y_init : array, shape (w, m) or (w,), or a list of them, optional
             The first rows of measured outputs, w <= T, which tell the initial state; nothing else is used of them.
             Without, the run starts from the mean of the initial states of the training records.
+        return_std : bool
+            Return the standard deviations of the run, too, of the same shape, by the Laplace posterior of parameters
+            and initial state.  The noise of the outputs is not in them; :meth:`prediction_interval` has it.
 
         Raises
         ------
         ValueError
-            For other shapes.
+            For other shapes, and of deviations where there is no posterior: after a fit that did not converge.
         """
+        checks.check("return_std", return_std, checks.BOOLEAN)
         check_is_fitted(self)
         several = as_records("v", v)
         first = as_records("y_init", y_init, len(several))
         runs = [self.model_.run(v, y)[0] for v, y in zip(several, first, strict=True)]
         runs = [run.ravel() if self._flat else run for run in runs]
-        return runs if is_list(v) else runs[0]
+        predicted = runs if is_list(v) else runs[0]
+        return (predicted, self._deviations(v, y_init)) if return_std else predicted
 
     def score(self, v: Any, y: Any, sample_weight: None = None) -> float:
         """R^2 of free runs after the warm-up, whose rows of y tell the initial states; the mean over outputs.
