@@ -35,6 +35,8 @@ def test_intervals_hold_about_their_share_of_new_targets(model):
     low, high = model.prediction_interval(FRESH, coverage=0.9)
     assert low.shape == high.shape == (400,)
     assert 0.84 < np.mean((low <= TARGETS) & (high >= TARGETS)) < 0.97
+    low, high = model.prediction_interval(FRESH, coverage=0.9, calibrated=True)
+    assert 0.84 < np.mean((low <= TARGETS) & (high >= TARGETS)) < 0.97
 
 
 def test_standard_deviations_are_the_diagonal_of_covariances(model):

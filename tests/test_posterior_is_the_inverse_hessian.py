@@ -119,6 +119,50 @@ def test_intervals_grow_with_coverage_and_away_from_data(fitted):
     assert far > 5 * np.median(posterior.predict(X)[1][:, 0, 0])
 
 
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("weights", [None, RNG.uniform(0.5, 2, 40)])
+def test_leverages_and_deleted_residuals_are_those_of_ridge_regression(form, weights):
+    """Of a linear network they are exact: 40 regressions, each without a sample."""
+    x, y = X, Y[:, :1]
+    root = np.ones(40) if weights is None else np.sqrt(weights)
+    problem = ocp_nn.TrainingProblem(ocp_nn.Network.mlp([2, 1]), x, y, 0.3, sample_weight=weights)
+    controls = ocp_nn.solve(problem, options=ocp_nn.Options(tolerance=1e-12)).trajectory.controls
+    posterior = Posterior.of(problem, controls, form=form)
+    j = output_jacobian(problem, controls)
+    hessian = j.T @ j + 0.3 * np.eye(3)
+    np.testing.assert_allclose(posterior.leverages.ravel(), np.diag(j @ np.linalg.solve(hessian, j.T)), rtol=1e-9)
+    for i in (0, 7, 39):
+        others = np.arange(40) != i
+        hessian = j[others].T @ j[others] + 0.3 * np.eye(3)
+        without = np.linalg.solve(hessian, j[others].T @ (root[:, None] * y)[others])
+        error = (j[i] @ without - root[i] * y[i])[0]
+        variance = posterior.noise_variance * (1 + j[i] @ np.linalg.solve(hessian, j[i]))
+        assert posterior.studentised_residuals[i, 0] == pytest.approx(error / np.sqrt(variance), rel=1e-7)
+
+
+def test_calibrated_intervals_hold_their_share_whatever_the_noise():
+    rng = np.random.default_rng(3)
+    x, new = rng.uniform(-2, 2, (400, 1)), rng.uniform(-2, 2, (4000, 1))
+    network = ocp_nn.Network.mlp([1, 5, 1])
+
+    def targets(x):  # one target in ten is far off
+        return np.sin(2 * x) + np.where(rng.uniform(size=x.shape) < 0.1, 1.0, 0.03) * rng.standard_normal(x.shape)
+
+    problem, fresh = ocp_nn.TrainingProblem(network, x, targets(x), 0.05), targets(new)
+    posterior = Posterior.of(problem, ocp_nn.solve(problem).trajectory.controls)
+    shares = {}
+    for calibrated in (False, True):
+        for coverage in (0.5, 0.8):
+            low, high = posterior.interval(new, coverage, calibrated=calibrated)
+            shares[calibrated, coverage] = np.mean((low <= fresh) & (fresh <= high))
+    assert shares[False, 0.5] > 0.8
+    assert shares[True, 0.5] == pytest.approx(0.5, abs=0.08) and shares[True, 0.8] == pytest.approx(0.8, abs=0.05)
+    with pytest.raises(ValueError, match="needs at least 999 samples, received 400"):
+        posterior.interval(new, 0.999, calibrated=True)
+    with pytest.raises(ValueError, match="calibrated must be"):
+        posterior.interval(new, calibrated="yes")
+
+
 def test_more_weights_than_targets_need_no_large_matrix():
     problem, controls = trained((40,), decay=0.5)
     posterior = Posterior.of(problem, controls)

@@ -227,21 +227,63 @@ class Posterior:
             self.noise_variance * np.einsum("iap,jap->ija", j.reshape(len(inputs), outputs, -1), solved, optimize=True)
         )
 
-    def interval(self, x: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:
+    def interval(self, x: ArrayLike, coverage: float = 0.9, *, calibrated: bool = False) -> tuple[Array, Array]:
         """Lower and upper ends, (M, m) each, of central intervals for new targets, noise included.
+
+        Parameters
+        ----------
+        x : array_like, shape (M, n)
+        coverage : float
+        calibrated : bool
+            Reach as far as :meth:`studentised_residuals` do, not as far as Gaussian noise would.
 
         Raises
         ------
         ValueError
-            For a coverage that is not between 0 and 1, and for another loss than squares.
+            For a coverage that is not between 0 and 1, for another loss than squares, and for calibration with too few
+            samples to tell of so large a coverage.
         """
-        checks.check("coverage", coverage, checks.SHARE)
+        checks.check_all({"coverage": checks.SHARE, "calibrated": checks.BOOLEAN},
+                         {"coverage": coverage, "calibrated": calibrated})  # fmt: skip
         if not isinstance(self.problem.loss, Squared):
             raise ValueError(f"intervals are those of Gaussian noise, received the loss {self.problem.loss.name!r}")
         mean, covariance = self.predict(x)
         variance = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0) + self.noise_variances
-        reach = float(special.ndtri(0.5 + coverage / 2)) * np.sqrt(variance)
-        return mean - reach, mean + reach
+        reach = self._jackknife(coverage) if calibrated else float(special.ndtri(0.5 + coverage / 2))
+        return mean - reach * np.sqrt(variance), mean + reach * np.sqrt(variance)
+
+    @property
+    def leverages(self) -> Array:
+        """The diagonal of the hat matrix J H^-1 J', (N, m): by how much each output follows its own target."""
+        if self._is_dual:  # J H^-1 J' = I - rho (J J' + rho I)^-1
+            inverse = linalg.solve_triangular(self._factor, np.eye(len(self._factor)), lower=True)
+            values = 1.0 - self.problem.weight_decay * np.sum(inverse**2, axis=0)
+        else:
+            values = np.sum(linalg.solve_triangular(self._factor, self._jacobian.T, lower=True) ** 2, axis=0)
+        return np.asarray(values.reshape(self.problem.y.shape))
+
+    @property
+    def studentised_residuals(self) -> Array:
+        """Errors that samples would have if the network were trained without them, over their deviation, (N, m).
+
+        With leverage h, the linearised network without sample i has the residual r/(1 - h) there, and a prediction of
+        variance sigma^2 h/(1 - h), which with the noise is r / (sigma (1 - h)^(1/2)): internally studentised residuals
+        (Cook and Weisberg 1982, section 2.2.1, for a ridge by our derivation).
+        """
+        root = 1.0 if self.problem.sample_weight is None else np.sqrt(self.problem.sample_weight)[:, None]
+        residuals = root * (self.problem.network.predict(self.controls, self.problem.x) - self.problem.y)
+        return np.asarray(residuals / np.sqrt(self.noise_variances * np.maximum(1.0 - self.leverages, 1e-12)))
+
+    def _jackknife(self, coverage: float) -> Array:
+        """The quantile of the studentised residuals, (m,): the jackknife, by linearisation instead of N trainings."""
+        count = self.problem.num_samples
+        rank = int(np.ceil((count + 1) * coverage))
+        if rank > count:
+            raise ValueError(
+                f"calibration to a coverage of {coverage:g} needs at least {int(np.ceil(coverage / (1 - coverage)))} "
+                f"samples, received {count}"
+            )
+        return np.asarray(np.sort(np.abs(self.studentised_residuals), axis=0)[rank - 1])
 
 
 def _refuse_what_is_no_minimum(problem: TrainingProblem, controls: tuple[Array, ...]) -> None:

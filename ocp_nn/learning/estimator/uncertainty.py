@@ -126,24 +126,31 @@ class UncertainTargets(Uncertain):
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(outputs), dtype=float)
 
-    def prediction_interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Array, Array]:
+    def prediction_interval(
+        self, X: ArrayLike, coverage: float = 0.9, *, calibrated: bool = False
+    ) -> tuple[Array, Array]:
         """Ends of central intervals for new targets, noise included: two arrays of the shape of predictions.
 
         Parameters
         ----------
         X : array_like, shape (M, inputs)
         coverage : float
-            Share of new targets that they are to hold, in (0, 1): what the Gaussian posterior says, not calibrated on
-            held-out samples.
+            Share of new targets that they are to hold, in (0, 1).
+        calibrated : bool
+            As wide as the training residuals say, each as if its sample had been left out, and not as Gaussian noise
+            would have it: the jackknife, by linearisation (:meth:`ocp_nn.Posterior.interval`), where noise has long
+            tails or short ones.
 
         Raises
         ------
         ValueError
-            For a coverage out of range, another loss than squares, and where there is no posterior.
+            For a coverage out of range, another loss than squares, too few samples to calibrate so large a coverage,
+            and where there is no posterior.
         """
-        checks.check("coverage", coverage, checks.SHARE)
+        checks.check_all({"coverage": checks.SHARE, "calibrated": checks.BOOLEAN},
+                         {"coverage": coverage, "calibrated": calibrated})  # fmt: skip
         self._outputs(X)  # checks X
-        ends = self.posterior_.interval(self._inputs(X), coverage)
+        ends = self.posterior_.interval(self._inputs(X), coverage, calibrated=calibrated)
         scaler = self._trained.y_scaler
         low, high = ends if scaler is None else (scaler.inverse(end) for end in ends)
         return (low.ravel(), high.ravel()) if self._flat else (low, high)
