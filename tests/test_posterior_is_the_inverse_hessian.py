@@ -263,6 +263,10 @@ def test_where_there_is_none_it_says_so(fitted):
     problem, controls = fitted
     with pytest.raises(ValueError, match="needs a minimum"):
         Posterior.of(problem, tuple(0.0 * u for u in controls))
+    unchecked = Posterior.of(problem, tuple(0.0 * u for u in controls), check=False)
+    assert unchecked.effective_parameters > 0
+    with pytest.raises(ValueError, match="check must be"):
+        Posterior.of(problem, controls, check="no")
     bare = ocp_nn.TrainingProblem(problem.network, X, Y, 0.0)
     with pytest.raises(ValueError, match="needs a prior"):
         Posterior.of(bare, controls)

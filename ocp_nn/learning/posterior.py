@@ -28,9 +28,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, special
+from scipy.linalg import blas, lapack
 
 from ..base import checks, display
-from ..problem.certificate import certify
+from ..problem.blas import limited_blas
+from ..problem.curvature import reduced_hessian
 from ..problem.losses import Squared
 from ..problem.training import TRAINING_PROBLEM, TrainingProblem
 from .jacobian import output_jacobian
@@ -84,7 +86,9 @@ class Posterior:
     __repr__ = display.brief
 
     @classmethod
-    def of(cls, problem: TrainingProblem, controls: Sequence[Array], *, form: str = "auto") -> Posterior:
+    def of(
+        cls, problem: TrainingProblem, controls: Sequence[Array], *, form: str = "auto", check: bool = True
+    ) -> Posterior:
         """The posterior at a solution.
 
         Parameters
@@ -95,6 +99,8 @@ class Posterior:
             Of a minimum: elsewhere there is no posterior that this approximates.
         form : {"auto", "primal", "dual"}
             Which of the two matrices is factorised: the smaller one.
+        check : bool
+            See that the exact Hessian has no negative curvature, which takes most of the time.
 
         Raises
         ------
@@ -104,6 +110,7 @@ class Posterior:
         """
         checks.check("problem", problem, TRAINING_PROBLEM)
         checks.check("form", form, checks.text("auto", "primal", "dual"))
+        checks.check("check", check, checks.BOOLEAN)
         u = problem.check_controls(controls)
         rho, count = problem.weight_decay, problem.y.size
         if not rho > 0:
@@ -114,14 +121,16 @@ class Posterior:
                 f"the posterior of {count} targets and {weights} weights needs too large a matrix: expected at most "
                 f"{_MOST_ROWS} of either and {_MOST_NUMBERS:.0e} numbers in the Jacobian"
             )
-        _refuse_what_is_no_minimum(problem, u)
-        jacobian = output_jacobian(problem, u)
-        is_dual = form == "dual" or (form == "auto" and count < weights)
-        matrix = jacobian @ jacobian.T if is_dual else jacobian.T @ jacobian
-        matrix[np.diag_indices_from(matrix)] += rho
-        factor = np.asarray(np.linalg.cholesky(matrix), dtype=float)
-        inverse = linalg.solve_triangular(factor, np.eye(len(factor)), lower=True)
-        gamma = len(matrix) - rho * float(np.sum(inverse**2))
+        with limited_blas(problem):
+            if check:
+                _refuse_what_is_no_minimum(problem, u)
+            jacobian = output_jacobian(problem, u)
+            is_dual = form == "dual" or (form == "auto" and count < weights)
+            matrix = blas.dsyrk(1.0, jacobian.T, trans=int(is_dual), lower=1)
+            matrix[np.diag_indices_from(matrix)] += rho
+            factor = np.asarray(np.linalg.cholesky(matrix), dtype=float)
+            inverse, _ = lapack.dtrtri(factor, lower=1)
+        gamma = len(matrix) - rho * float(np.vdot(inverse, inverse))
         together, each = _noise(problem, u, gamma)
         return cls(
             problem=problem,
@@ -287,13 +296,17 @@ class Posterior:
 
 
 def _refuse_what_is_no_minimum(problem: TrainingProblem, controls: tuple[Array, ...]) -> None:
-    certificate = certify(problem, problem.lift(controls), curvature=True)
-    least, largest = certificate.smallest_curvature, certificate.largest_curvature
-    if least is not None and largest is not None and least < -_FLAT * max(1.0, abs(largest)):
-        raise ValueError(
-            f"the posterior needs a minimum: the Hessian has a negative curvature of {least:.2g} here, so this is no "
-            "minimum; train to the end, or from other weights"
-        )
+    hessian = reduced_hessian(problem, controls)
+    shifted = hessian + _FLAT * max(1.0, float(np.diag(hessian).max())) * np.eye(len(hessian))
+    try:
+        np.linalg.cholesky(shifted)
+    except np.linalg.LinAlgError:
+        eigenvalues = np.linalg.eigvalsh(hessian)
+        if eigenvalues[0] < -_FLAT * max(1.0, float(eigenvalues[-1])):
+            raise ValueError(
+                f"the posterior needs a minimum: the Hessian has a negative curvature of {eigenvalues[0]:.2g} here, so "
+                "this is no minimum; train to the end, or from other weights"
+            ) from None
 
 
 def _noise(problem: TrainingProblem, controls: Sequence[Array], gamma: float) -> tuple[float, Array]:
