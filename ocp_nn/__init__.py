@@ -88,6 +88,8 @@ __all__ = [
     "augmented_lagrangian",
     "certify",
     "check_derivatives",
+    "choose_by_evidence",
+    "choose_weight_decay",
     "conditioning",
     "confirm",
     "export",
@@ -134,7 +136,11 @@ __version__ = VERSION
 _ON_DEMAND = {"conditioning": ".analysis.conditioning", "export": ".export", "report": ".report"}
 
 # What training does not need, and SciPy's special functions are slow to import.
-_LATER = {"Posterior": ".learning.posterior"}
+_LATER = {
+    "Posterior": ".learning.posterior",
+    "choose_by_evidence": ".learning.evidence",
+    "choose_weight_decay": ".learning.selection",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,7 @@ from .phases import phase_line, phases, with_start
 from .summary import Fit, final_table, summarize, write_fit
 from .tables import format_number, history_header, history_row, problem_line, shape_text
 from .text_table import format_table
+from .uncertainty_figures import plot_bands, plot_coverage, plot_selection
 
 __all__ = [
     "BLACK",
@@ -49,12 +50,15 @@ __all__ = [
     "layers_figure",
     "phase_line",
     "phases",
+    "plot_bands",
     "plot_convergence",
+    "plot_coverage",
     "plot_multipliers",
     "plot_objective",
     "plot_penalty",
     "plot_predictions",
     "plot_residuals",
+    "plot_selection",
     "plot_states",
     "plot_weights",
     "predictions_figure",
