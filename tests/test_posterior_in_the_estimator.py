@@ -84,6 +84,14 @@ def test_it_goes_through_a_pickle_and_is_made_anew_after_another_fit(model):
     assert again.fit(X[:60], Y[:60]).posterior_ is not first
 
 
+def test_a_saved_result_has_all_that_it_is_made_of(model, tmp_path):
+    model.result_.save(tmp_path / "model.npz")
+    loaded = ocp_nn.load(tmp_path / "model.npz")
+    again = ocp_nn.Posterior.of(loaded.problem, loaded.trajectory.controls)
+    assert again.noise_variance == model.posterior_.noise_variance
+    np.testing.assert_array_equal(again.predict(X)[1], model.posterior_.predict(X)[1])
+
+
 def test_where_there_is_none_it_says_why(model):
     with pytest.raises(ValueError, match="at most one"):
         model.predict(X, return_std=True, return_cov=True)

@@ -30,10 +30,10 @@ def test_a_set_in_small(tmp_path, capsys):
     markdown = tmp_path / "table.md"
     arguments = ["--data", str(tmp_path), "--sets", "small", "--splits", "2", "--hidden", "5"]
     results = posterior_suite.main([*arguments, "--markdown", str(markdown)])
-    assert len(results["small"]) == 2
-    for row in results["small"]:
+    assert [len(results["small", rule]) for rule in ("evidence", "held-out")] == [2, 2]
+    for row in (row for rows in results.values() for row in rows):
         assert 0.05 < row["rmse"] < 0.3 and 0.5 < row["coverage"] <= 1.0 and 0 < row["gamma"] < 21
-    assert "| small | 2 |" in markdown.read_text()
+    assert "| small | evidence | 2 |" in markdown.read_text()
 
 
 def test_a_fit_without_a_posterior_is_a_line(tmp_path, capsys, monkeypatch):
@@ -47,5 +47,26 @@ def test_a_fit_without_a_posterior_is_a_line(tmp_path, capsys, monkeypatch):
         raise ValueError("no minimum")
 
     monkeypatch.setattr(posterior_suite, "measure", refuse)
-    assert posterior_suite.main(["--data", str(tmp_path), "--sets", "x", "--splits", "1"]) == {"x": []}
-    assert "x, split 0: no minimum" in capsys.readouterr().out
+    assert posterior_suite.main(["--data", str(tmp_path), "--sets", "x", "--splits", "1"]) == {
+        ("x", "evidence"): [],
+        ("x", "held-out"): [],
+    }
+    assert "x, held-out, split 0: no minimum" in capsys.readouterr().out
+
+
+def test_the_same_numbers_as_laplace_torch(tmp_path, capsys):
+    pytest.importorskip("laplace")
+    sys.path.insert(0, SCRIPTS)
+    try:
+        import posterior_peers
+    finally:
+        sys.path.remove(SCRIPTS)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (120, 2))
+    folder = tmp_path / "small"
+    folder.mkdir()
+    np.savetxt(folder / "data.txt", np.hstack([x, np.sin(2 * x[:, :1]) + 0.1 * rng.standard_normal((120, 1))]))
+    (folder / "index_features.txt").write_text("0\n1\n")
+    (folder / "index_target.txt").write_text("2\n")
+    found = posterior_peers.measure(folder, 5)
+    assert found["std"] < 1e-9 and found["evidence"] < 1e-9

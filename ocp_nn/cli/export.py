@@ -28,7 +28,7 @@ what to do with it:
   numpy    from model_numpy import predict; y = predict(x)
 
 Inputs and outputs are in the data's own units: the scaling is inside.
-A classifier's y are probabilities.
+A classifier's y are probabilities.  Error bars are not exported.
 """
 
 _DEFAULT_FILES = {"casadi": "model.casadi", "c": "model.c", "onnx": "model.onnx", "numpy": "model_numpy.py"}

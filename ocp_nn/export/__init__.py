@@ -1,8 +1,9 @@
 """Trained models for use elsewhere: a CasADi function, C code, ONNX, and Python that needs nothing but NumPy.
 
 Those of a network take a :class:`ocp_nn.Model` (``result.model``) and contain the scaling: inputs and outputs are in
-the data's own units; classifiers give probabilities, models of counts their expectation.  The tests hold each against
-:meth:`ocp_nn.Model.predict`.  Those of a model over time are of one step, or of many: :mod:`.state_space`.
+the data's own units; classifiers give probabilities, models of counts their expectation, and none its error bars.  The
+tests hold each against :meth:`ocp_nn.Model.predict`.  Those of a model over time are of one step, or of many:
+:mod:`.state_space`.
 """
 
 from __future__ import annotations
