@@ -29,11 +29,15 @@ def test_a_set_in_small(tmp_path, capsys):
     (folder / "index_target.txt").write_text("2\n")
     markdown = tmp_path / "table.md"
     arguments = ["--data", str(tmp_path), "--sets", "small", "--splits", "2", "--hidden", "5"]
+    arguments += ["--rules", "evidence", "held-out", "scikit-learn"]
     results = posterior_suite.main([*arguments, "--markdown", str(markdown)])
     assert [len(results["small", rule]) for rule in ("evidence", "held-out")] == [2, 2]
+    peer = results.pop(("small", "scikit-learn"))
+    assert len(peer) == 2 and all(0.05 < row["rmse"] < 0.3 for row in peer)
     for row in (row for rows in results.values() for row in rows):
         assert 0.05 < row["rmse"] < 0.3 and 0.5 < row["coverage"] <= 1.0 and 0 < row["gamma"] < 21
     assert "| small | evidence | 2 |" in markdown.read_text()
+    assert "nan" not in markdown.read_text()
 
 
 def test_a_fit_without_a_posterior_is_a_line(tmp_path, capsys, monkeypatch):
