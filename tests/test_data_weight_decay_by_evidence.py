@@ -30,7 +30,9 @@ def selection():
 
 
 def test_it_is_the_largest_of_those_tried_from_strong_to_weak(selection):
-    assert selection.candidates == WEIGHT_DECAYS[: len(selection.candidates)]
+    places = [WEIGHT_DECAYS.index(rho) for rho in selection.candidates]
+    best = WEIGHT_DECAYS.index(selection.weight_decay)
+    assert places == sorted(places) and set(range(0, best, 2)) | {best - 1, best + 1} <= set(places)
     assert len(selection.candidates) < len(WEIGHT_DECAYS)
     assert selection.weight_decay == selection.candidates[int(np.argmax(selection.log_evidence))]
     assert (selection.rule, selection.errors, selection.num_train, selection.num_used) == ("evidence", (), 60, 60)
@@ -81,6 +83,18 @@ def test_the_climb_goes_on_below_the_path(monkeypatch):
     assert loose.log_evidence[int(np.argmax(loose.log_evidence))] > closer.log_evidence[0]
     assert loose.weight_decay == loose.candidates[int(np.argmax(loose.log_evidence))]
     assert loose.weight_decay <= 10 * closer.weight_decay
+
+
+def test_of_large_tables_a_sample_shows_the_way(monkeypatch):
+    x, y = noisy_sine(0.3, 300)
+    whole = choose_by_evidence(NETWORK, x, y)
+    monkeypatch.setattr(evidence, "PATH_SAMPLES", 60)
+    sampled = choose_by_evidence(NETWORK, x, y)
+    assert sampled.num_train == sampled.num_used == 300
+    # what is compared in the end is of all samples
+    assert len(sampled.candidates) < len(whole.candidates)
+    assert abs(np.log10(sampled.weight_decay / whole.weight_decay)) < 0.6
+    assert max(sampled.log_evidence) == pytest.approx(max(whole.log_evidence), rel=0.05)
 
 
 def test_one_candidate_and_no_noise():

@@ -3,12 +3,13 @@
 At a solution the matrix of the last Gauss-Newton step tells the log evidence of its weight decay (MacKay 1992;
 :mod:`.likelihood`).  Two stages:
 
-* *Path.*  From strong to weak, one loose solve for each candidate, each from the same random weights, until the
-  evidence has clearly fallen.  Not one from the other: solutions of strong decays are poor starts, whose units have
-  nearly gone out.  And not downhill from a weak decay, whose evidence may have a maximum of its own where the network
-  reproduces the targets.
-* *Climb.*  Loose solves end above their minimum, the more so the weaker the decay.  The best candidate and the next
-  weaker one are solved further, and where the weaker one is then ahead, the next, and so on.
+* *Path.*  From strong to weak, one loose solve for every other candidate, each from the same random weights, until the
+  evidence has clearly fallen; then for the two beside the best one.  Not one from the other: solutions of strong decays
+  are poor starts, whose units have nearly gone out.  And not downhill from a weak decay, whose evidence may have a
+  maximum of its own where the network reproduces the targets.  Of large tables a sample shows the way.
+* *Climb.*  Loose solves end above their minimum, the more so the weaker the decay, and a sample wants more of it than
+  all do.  The best candidate and the next weaker one are solved further, on all samples, and where the weaker one is
+  then ahead, the next, and so on.
 
 "Clearly" is by more than (n/2)^(1/2), the standard deviation of the log density of n Gaussian targets; as long as the
 network is no more than the mean of the targets the evidence falls a little, too.  All solves are bounded by steps and
@@ -42,7 +43,10 @@ Controls = tuple[Array, ...]
 
 # Solves of the path, and those that the last candidates are compared by.
 PATH_TOLERANCE, PATH_OUTER = 3e-2, 15
-CLIMB_TOLERANCE, CLIMB_OUTER = 1e-3, 60
+CLIMB_TOLERANCE, CLIMB_OUTER = 1e-2, 30
+
+# Samples that the path looks at, at most.
+PATH_SAMPLES = 2000
 
 # Rows of the smaller Gram matrix up to which there is an evidence: a factorisation takes a second.
 LARGEST = 3000
@@ -120,12 +124,12 @@ def choose_by_evidence(
             f"{problem.loss.name!r}, {problem.y.size} targets and {network.num_controls} weights: hold samples out"
         )
     ladder = _Ladder(problem, sorted(candidates, reverse=True), options or Options(seed=seed, max_restarts=0))
-    ladder.go_down()
-    chosen = ladder.climb()
+    chosen = ladder.climb(ladder.go_down())
+    tried = sorted(ladder.evidence)
     return Selection(
         weight_decay=ladder.decays[chosen],
-        candidates=tuple(ladder.decays[: len(ladder.evidence)]),
-        log_evidence=tuple(ladder.evidence),
+        candidates=tuple(ladder.decays[rung] for rung in tried),
+        log_evidence=tuple(ladder.evidence[rung] for rung in tried),
         num_train=problem.num_samples,
         num_used=problem.num_samples,
         controls=ladder.controls[chosen],
@@ -172,38 +176,43 @@ class _Ladder:
         self._problem, self.decays, self._rows = problem, list(decays), np.arange(problem.num_samples)
         self._loose = replace(options, tolerance=PATH_TOLERANCE, max_outer=PATH_OUTER)
         self._close = replace(options, tolerance=CLIMB_TOLERANCE, max_outer=CLIMB_OUTER)
-        self.evidence: list[float] = []
-        self.controls: list[Controls] = []
+        self._sample = self._rows
+        if problem.num_samples > PATH_SAMPLES:
+            self._sample = np.random.default_rng(options.seed).choice(self._rows, PATH_SAMPLES, replace=False)
+        self.evidence: dict[int, float] = {}
+        self.controls: dict[int, Controls] = {}
 
-    def go_down(self) -> None:
-        for rung in range(len(self.decays)):
-            self._solve(rung, self._loose)
-            if self._has_fallen():
+    def go_down(self) -> int:
+        """Two rungs at a time until the evidence has fallen by more than the targets scatter; the best one in reach."""
+        clearly = np.sqrt(len(self._sample) * self._problem.y.shape[1] / 2)
+        for rung in range(0, len(self.decays), 2):
+            self._solve(rung, self._sample, self._loose)
+            if max(self.evidence.values()) - self.evidence[rung] > clearly:
                 break
-
-    def climb(self) -> int:
-        """From the best rung down as long as that gains; the last one that did."""
-        best = int(np.argmax(self.evidence))
-        self._solve(best, self._close)
-        while best + 1 < len(self.decays):
-            self._solve(best + 1, self._close)
-            if not self.evidence[best + 1] > self.evidence[best]:
-                break
-            best += 1
+        best = self._best()
+        for rung in (best - 1, best + 1):
+            if 0 <= rung < len(self.decays):
+                self._solve(rung, self._sample, self._loose)
+        best = self._best()
+        if len(self._sample) < len(self._rows):
+            self.evidence.clear()  # of other targets
         return best
 
-    def _solve(self, rung: int, options: Options) -> None:
-        """Once more from where its own solution is, or anew."""
-        problem = self._problem.part(self._rows, self.decays[rung])
-        known = rung < len(self.controls)
-        controls = solve(problem, self.controls[rung] if known else None, options=options).trajectory.controls
-        evidence = log_evidence(problem, controls)
-        if not known:
-            self.controls.append(controls)
-            self.evidence.append(evidence)
-        else:
-            self.controls[rung], self.evidence[rung] = controls, evidence
+    def climb(self, rung: int) -> int:
+        """From a rung down as long as that gains; the last one that did."""
+        self._solve(rung, self._rows, self._close)
+        while rung + 1 < len(self.decays):
+            self._solve(rung + 1, self._rows, self._close)
+            if not self.evidence[rung + 1] > self.evidence[rung]:
+                break
+            rung += 1
+        return rung
 
-    def _has_fallen(self) -> bool:
-        """By more than what the scatter of the targets explains."""
-        return max(self.evidence) - self.evidence[-1] > np.sqrt(self._problem.y.size / 2)
+    def _best(self) -> int:
+        return max(self.evidence, key=lambda rung: (self.evidence[rung], -rung))
+
+    def _solve(self, rung: int, rows: NDArray[np.intp], options: Options) -> None:
+        """Once more from where its own solution is, or anew."""
+        problem = self._problem.part(rows, self.decays[rung])
+        controls = solve(problem, self.controls.get(rung), options=options).trajectory.controls
+        self.controls[rung], self.evidence[rung] = controls, log_evidence(problem, controls)
