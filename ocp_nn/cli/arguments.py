@@ -43,6 +43,7 @@ __all__ = [
     "requirements",
     "seed",
     "select_weight_decay",
+    "share",
     "silent",
     "table_width",
     "weight_decay",
@@ -77,9 +78,7 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
                              "the training targets are most probable; 'held-out', the largest whose error on held-out "
                              "training samples is within 2 %% of the smallest; default auto: evidence for squares "
                              "without constraints, otherwise held-out")  # fmt: skip
-    parser.add_argument(
-        "--test-size", metavar="SHARE", type=_test_size, default=0.1, help="share held out, default 0.1"
-    )
+    parser.add_argument("--test-size", metavar="SHARE", type=share, default=0.1, help="share held out, default 0.1")
     parser.add_argument(
         "--seed", metavar="N", type=seed, default=0, help="of the split and the initial weights, default 0"
     )
@@ -234,12 +233,14 @@ positive = reader(checks.POSITIVE, read_number)
 path = reader(Kind("a path", lambda _: True), _read_path)
 seed = reader(checks.SEED, read_integer)
 count = reader(checks.integer(1), read_integer)
-_test_size = reader(checks.SHARE, read_number)
+share = reader(checks.SHARE, read_number)
 _widths_of_layers = reader(
     checks.sequence(checks.WIDTH, "positive integers separated by commas, or 'none'"), read_list(read_integer)
 )
 _decay = reader(Kind(f"'auto' or {checks.NON_NEGATIVE.words}", checks.NON_NEGATIVE.accepts), read_number)
-
+_decay_or_rule = reader(
+    Kind(f"{', '.join(map(repr, RULES))} or {checks.NON_NEGATIVE.words}", checks.NON_NEGATIVE.accepts), read_number
+)
 
 _delta = reader(checks.POSITIVE, read_number)
 
@@ -266,7 +267,7 @@ def weight_decay(text: str) -> float | None:
 
 def weight_decay_or_rule(text: str) -> float | str:
     """A number, or one of the rules by which it is chosen."""
-    return text if text in RULES else _decay(text)
+    return text if text in RULES else _decay_or_rule(text)
 
 
 def make_folder(folder: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..learning.compact_posterior import CompactPosterior
 from ..network.model import Model
 from ..solvers.augmented_lagrangian.files import load
 
-__all__ = ["MODEL_FILE", "load_model"]
+__all__ = ["MODEL_FILE", "load_model", "load_posterior"]
 
 MODEL_FILE = "model.npz"
 
@@ -26,7 +27,7 @@ def load_model(path: Path) -> Model:
     ValueError
         If its weights are not finite.
     """
-    file = path / MODEL_FILE if path.is_dir() else path
+    file = _file(path)
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; 'ocp-nn fit DATASET --out {path}' leaves one")
     if not file.is_file():
@@ -36,3 +37,29 @@ def load_model(path: Path) -> Model:
     if not all(np.isfinite(control).all() for control in result.model.controls):
         raise ValueError(f"{file}: its weights are not finite, because the solve ended with {result.status.value}")
     return result.model
+
+
+def load_posterior(path: Path, model: Model) -> CompactPosterior:
+    """What is in the file of a model beside it.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or a damaged one.
+    """
+    file = _file(path)
+    with np.load(file, allow_pickle=False) as content:
+        try:
+            found = CompactPosterior.from_arrays(content, model.network)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+    if found is None:
+        raise ValueError(
+            f"{file}: no posterior, so no intervals: ocp-nn fit leaves one where squares without constraints converged "
+            "(summary.json says why it did not)"
+        )
+    return found
+
+
+def _file(path: Path) -> Path:
+    return path / MODEL_FILE if path.is_dir() else path

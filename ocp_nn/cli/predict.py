@@ -18,8 +18,8 @@ from ..learning.data.files import read_columns, read_label_column
 from ..learning.data.labels import column_of
 from ..learning.metrics import WORDS, judge, loss_of_link
 from ..network.model import ExtrapolationWarning, Model
-from .arguments import path
-from .model_file import load_model
+from .arguments import path, share
+from .model_file import load_model, load_posterior
 
 __all__ = ["register", "run"]
 
@@ -29,6 +29,7 @@ _EPILOG = """\
 examples:
   ocp-nn predict results/houses new.csv --out predictions.csv
   ocp-nn predict results/houses new.csv | head
+  ocp-nn predict results/houses new.csv --interval 0.9
 
 The table needs a header with the names of the columns that the model was
 trained on, in any order; other columns are not looked at.  Units in brackets
@@ -53,6 +54,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("model", metavar="DIR", type=path, help="the folder that fit left, or a saved model")
     parser.add_argument("table", metavar="DATA.csv", type=path, help="delimited text with a header")
     parser.add_argument("--out", metavar="FILE", type=path, help="where to write; default: print")
+    parser.add_argument("--interval", metavar="SHARE", type=share, help="two more columns for each target, between "
+                        "which this share of new targets lies, by the posterior of weights and noise")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -65,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", ExtrapolationWarning)  # said above, in one line and every time
         predicted = model.predict(inputs)
         classes = model.classify(inputs) if model.classes else None
-    text = _table(model, predicted, classes)
+    ends = None if args.interval is None else _interval(args, model, inputs)
+    text = _table(model, predicted, classes, ends)
     if args.out is None:
         print(text, end="")
         return 0
@@ -75,6 +79,13 @@ def run(args: argparse.Namespace) -> int:
         found = _accuracy(model, args.table, classes) if classes is not None else _error(model, inputs, measured)
         print(f"{len(predicted)} predictions written to {args.out}{found}")
     return 0
+
+
+def _interval(args: argparse.Namespace, model: Model, inputs: Array) -> tuple[Array, Array]:
+    posterior = load_posterior(args.model, model)
+    scaled = model.x_scaler.transform(inputs)
+    low, high = posterior.interval(model.network, model.controls, scaled, args.interval)
+    return model.y_scaler.inverse(low), model.y_scaler.inverse(high)
 
 
 def _error(model: Model, inputs: Array, measured: Array | None) -> str:
@@ -96,12 +107,17 @@ def _accuracy(model: Model, table: Path, classes: NDArray[Any]) -> str:
     return f"; accuracy {right / len(labels):.6g}" + (f" ({unseen} labels are none of the classes)" if unseen else "")
 
 
-def _table(model: Model, predicted: Array, classes: NDArray[Any] | None) -> str:
+def _table(
+    model: Model, predicted: Array, classes: NDArray[Any] | None, ends: tuple[Array, Array] | None = None
+) -> str:
     """Predictions as CSV; of a classifier the class, under the name of its column, and the probabilities."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     rows = predicted.tolist()
-    if classes is None:
+    if ends is not None:
+        writer.writerow([*model.targets, *(f"{target} {end}" for target in model.targets for end in ("low", "high"))])
+        rows = np.hstack([predicted, np.stack(ends, axis=2).reshape(len(predicted), -1)]).tolist()
+    elif classes is None:
         writer.writerow(model.targets)
     else:
         writer.writerow([column_of(model.targets, model.classes), *model.targets])

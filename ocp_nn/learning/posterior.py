@@ -198,6 +198,16 @@ class Posterior:
         flat = np.concatenate(self.controls)
         return [self.problem.split(flat + np.sqrt(self.noise_variance) * column) for column in drawn.T]
 
+    def told_directions(self) -> tuple[Array, Array]:
+        """Squared singular values of J, (k,), and its right singular vectors, (P, k), k = min(n, P)."""
+        j = self._jacobian
+        if not self._is_dual:
+            squares, right = np.linalg.eigh(j.T @ j)
+            return np.maximum(squares, 0.0), np.asarray(right)
+        squares, left = np.linalg.eigh(j @ j.T)
+        squares = np.maximum(squares, squares.max() * len(j) * np.finfo(float).eps)
+        return squares, np.asarray(j.T @ left / np.sqrt(squares))
+
     def _solve(self, v: Array) -> Array:
         """H^-1 v."""
         if not self._is_dual:

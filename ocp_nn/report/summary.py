@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.display import brief
+from ..learning.compact_posterior import CompactPosterior
 from ..learning.data.dataset import label
 from ..learning.experiment import Baseline, Experiment, constant_baseline
+from ..learning.likelihood import has_scale, is_known
 from ..learning.metrics import WORDS
 from ..learning.overfitting import WORSE, effective_parameters, held_out_note, interpolation_note
+from ..learning.posterior import Posterior
 from ..learning.selection import Selection
+from ..problem.losses import Squared
 from ..problem.result import Result
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.files import save
@@ -110,6 +114,18 @@ class Fit:
         outside = model.extrapolation(experiment.dataset.x[experiment.split.test])
         return f"Of the test part {outside}." if outside else ""
 
+    @cached_property
+    def posterior(self) -> Posterior | str:
+        """That of the solution, or a sentence why there is none."""
+        if not isinstance(self.result.problem, TrainingProblem):
+            return "there is no posterior of a network with constraints"
+        if not self.result.success:
+            return f"the posterior is that of a minimum, and the solve ended with {self.result.status.value}"
+        try:
+            return Posterior.of(self.result.problem, self.result.trajectory.controls)
+        except ValueError as error:
+            return str(error)
+
     def errors(self, result: Result) -> dict[str, float]:
         """The measures of the loss on either part: :meth:`.Experiment.errors` of a result's controls."""
         return self.experiment.errors(result.trajectory.controls)
@@ -144,6 +160,7 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "activation": fit.activation,
         "weight_decay": fit.weight_decay,
         "weight_decay_selection": _selection(fit),
+        "posterior": _posterior(fit),
         "seed": fit.seed,
         "shooting": fit.shooting,
         "tolerance": fit.tolerance,
@@ -178,6 +195,20 @@ def _simpler(fit: Fit, problem: TrainingProblem) -> dict[str, Any]:
         "constant_test_rmse": fit.constant.test_rmse,
         "linear_regression": fit.linear.errors,
     }
+
+
+def _posterior(fit: Fit) -> dict[str, Any]:
+    """What follows for the targets, in their own units."""
+    posterior = fit.posterior
+    if isinstance(posterior, str):
+        return {"message": posterior}
+    evidence, noise = None, None
+    if is_known(posterior.problem.loss):
+        units = np.broadcast_to(fit.experiment.y_scaler.scale, (posterior.problem.y.shape[1],))
+        evidence = posterior.log_evidence() - posterior.problem.num_samples * float(np.log(units).sum())
+        if has_scale(posterior.problem.loss):
+            noise = (np.sqrt(posterior.noise_variances) * units).tolist()
+    return {"effective_parameters": posterior.effective_parameters, "noise_std": noise, "log_evidence": evidence}
 
 
 def _selection(fit: Fit) -> dict[str, Any] | None:
@@ -282,7 +313,9 @@ def _layers(fit: Fit, title: str) -> Figure:
 
 
 def _write_model(path: Path, fit: Fit) -> None:
-    """Weights, units and names, without the training data; the rows of the two parts go along."""
+    """Weights, units and names, without the training data; the rows of the two parts go along, and the posterior."""
     result = replace(fit.result, model=fit.experiment.model(fit.result.trajectory.controls))
-    rows = {"train_rows": fit.experiment.split.train, "test_rows": fit.experiment.split.test}
-    save(result, path, state=False, arrays=rows)
+    arrays: dict[str, Any] = {"train_rows": fit.experiment.split.train, "test_rows": fit.experiment.split.test}
+    if isinstance(fit.posterior, Posterior) and isinstance(fit.experiment.loss, Squared):
+        arrays |= CompactPosterior.of(fit.posterior).arrays()
+    save(result, path, state=False, arrays=arrays)
