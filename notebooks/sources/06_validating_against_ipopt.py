@@ -197,4 +197,4 @@ assert len(converged) == 3 and all(ocp_nn.certify(problem, run.trajectory).passe
 #
 # Global optimality: nobody can certify that here. Times: IPOPT's iterations and ours cost very different amounts, see
 # `scripts/bench_forward_dp_peers.py`. Generalisation: a certified minimum of the training objective may still predict
-# badly; the `ocp-nn fit` command chooses the weight decay on held-out patients.
+# badly; the `ocp-nn fit` command chooses the weight decay by evidence.
