@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import casadi as ca
 import numpy as np
 import pytest
 
-from ocp_nn import Network, Posterior, TrainingProblem, solve
+from ocp_nn import Network, Posterior, Status, TrainingProblem, solve
 from ocp_nn.cli import main
 from ocp_nn.learning import evidence
+from ocp_nn.learning import selection as selection_module
 from ocp_nn.learning.evidence import choose_by_evidence, choose_by_rule, log_evidence
 from ocp_nn.learning.selection import WEIGHT_DECAYS, Selection, choose_weight_decay
 from ocp_nn.problem.losses import Custom
@@ -131,6 +133,22 @@ def test_auto_is_evidence_for_squares_and_held_out_otherwise(monkeypatch):
     assert choose_by_rule("auto", NETWORK, x, y).rule == "held-out"
     with pytest.raises(ValueError, match="at most 5 targets or weights, received the loss 'squared', 30 targets"):
         choose_by_rule("evidence", NETWORK, x, y)
+
+
+@pytest.mark.parametrize("rule", ["evidence", "held-out"])
+def test_ctrl_c_ends_the_choice(monkeypatch, rule):
+    """And not one of its solves."""
+    module = evidence if rule == "evidence" else selection_module
+    original, calls = module.solve, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        return dataclasses.replace(original(*args, **kwargs), status=Status.INTERRUPTED)
+
+    monkeypatch.setattr(module, "solve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choose_by_rule(rule, NETWORK, *noisy_sine(0.3, 20))
+    assert len(calls) == 1
 
 
 def test_bad_input():

@@ -13,8 +13,8 @@ At a solution the matrix of the last Gauss-Newton step tells the log evidence of
 
 "Clearly" is by more than (n/2)^(1/2), the standard deviation of the log density of n Gaussian targets; as long as the
 network is no more than the mean of the targets the evidence falls a little, too.  All solves are bounded by steps and
-never by time, so that the choice is the same on every machine.  The solution of the chosen
-one comes along: to train on from there is a matter of a few steps.
+never by time, so that the choice is the same on every machine.  The solution of the chosen one comes along: to train on
+from there is a matter of a few steps.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ..base import checks
 from ..network.network import Network
 from ..problem.blas import limited_blas
 from ..problem.losses import Loss, Squared
+from ..problem.record import Status
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import OPTIONS, Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -214,5 +215,8 @@ class _Ladder:
     def _solve(self, rung: int, rows: NDArray[np.intp], options: Options) -> None:
         """Once more from where its own solution is, or anew."""
         problem = self._problem.part(rows, self.decays[rung])
-        controls = solve(problem, self.controls.get(rung), options=options).trajectory.controls
+        result = solve(problem, self.controls.get(rung), options=options)
+        if result.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        controls = result.trajectory.controls
         self.controls[rung], self.evidence[rung] = controls, log_evidence(problem, controls)

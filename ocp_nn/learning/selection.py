@@ -29,6 +29,7 @@ from ..base import checks
 from ..network.network import Network
 from ..problem.losses import Loss
 from ..problem.optimal_control import OptimalControlProblem
+from ..problem.record import Status
 from ..problem.training import TrainingProblem
 from ..solvers.augmented_lagrangian.options import OPTIONS, Options
 from ..solvers.augmented_lagrangian.solve import solve
@@ -211,7 +212,10 @@ def _held_out_errors(
     train: TrainingProblem, held_out: TrainingProblem, constrained: Constrained | None, options: Options
 ) -> Errors:
     problem = train if constrained is None else constrained(train)
-    return sample_errors(held_out, solve(problem, options=options).trajectory.controls)
+    result = solve(problem, options=options)
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return sample_errors(held_out, result.trajectory.controls)
 
 
 def _is_rising(errors: list[float]) -> bool:
