@@ -60,11 +60,11 @@ ARGUMENTS = {
     ),
     "negative weight decay": (
         ["fit", "sin2x", "--weight-decay", "-1"],
-        "--weight-decay: must be 'auto' or a finite number >= 0, received '-1'",
+        "--weight-decay: must be 'auto', 'evidence', 'held-out' or a finite number >= 0, received '-1'",
     ),
     "weight decay in words": (
         ["fit", "sin2x", "--weight-decay", "much"],
-        "must be 'auto' or a finite number >= 0, received 'much'",
+        "must be 'auto', 'evidence', 'held-out' or a finite number >= 0, received 'much'",
     ),
     "NaN weight decay": (["fit", "sin2x", "--weight-decay", "nan"], "received 'nan'"),
     "hidden widths": (

@@ -45,7 +45,7 @@ def solutions(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def test_there_is_a_notebook_for_every_source() -> None:
-    assert len(NOTEBOOKS) == 10
+    assert len(NOTEBOOKS) == 11
     assert [path.stem for path in NOTEBOOKS] == [path.stem for path in SOURCES]
 
 
