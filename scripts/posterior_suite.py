@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--hidden", type=int, default=50, help="units of the one hidden layer")
     parser.add_argument(
-        "--rules", nargs="+", default=["evidence", "held-out"], choices=("auto", "evidence", "held-out", PEER)
+        "--rules", nargs="+", default=["auto", "evidence", "held-out"], choices=("auto", "evidence", "held-out", PEER)
     )
     parser.add_argument("--markdown", type=Path)
     given = list(sys.argv[1:] if arguments is None else arguments)

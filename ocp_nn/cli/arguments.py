@@ -77,7 +77,7 @@ def add_problem_arguments(parser: argparse.ArgumentParser, *, optional: bool = F
                         help="Tikhonov weight of all weights and biases, or how it is chosen: 'evidence', under which "
                              "the training targets are most probable; 'held-out', the largest whose error on held-out "
                              "training samples is within 2 %% of the smallest; default auto: evidence for squares "
-                             "without constraints, otherwise held-out")  # fmt: skip
+                             "without constraints, held-out where it does not decide or there is none")  # fmt: skip
     parser.add_argument("--test-size", metavar="SHARE", type=share, default=0.1, help="share held out, default 0.1")
     parser.add_argument(
         "--seed", metavar="N", type=seed, default=0, help="of the split and the initial weights, default 0"

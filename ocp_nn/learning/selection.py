@@ -81,6 +81,7 @@ class Selection:
     num_train : int
         Samples the choice was made on: in each repeat ``num_validation`` of ``num_used`` of them were held out.
     num_used, num_validation, repeats : int
+        The last two are zero where no sample was held out.
     controls : tuple of arrays, optional
         A solution under the chosen weight decay, not quite converged, of all samples: where to train on from.
     """
@@ -105,6 +106,13 @@ class Selection:
         """The choice and its rule in a sentence."""
         values = self.log_evidence or self.errors
         tried = ", ".join(f"{rho:g}: {_brief(value)}" for rho, value in zip(self.candidates, values, strict=True))
+        if self.log_evidence and self.repeats:
+            return (
+                f"weight decay {self.weight_decay:g}: of those tried, from strong to weak, several make the "
+                f"{self.num_train} training samples equally probable but for their scatter (log evidence {tried}); of "
+                f"these the largest whose error on {self.num_validation} samples, held out {self.repeats} times, is "
+                f"within {100 * (AS_GOOD - 1):g} % of the smallest"
+            )
         if self.log_evidence:
             return (
                 f"weight decay {self.weight_decay:g}: of those tried, from strong to weak, the one under which the "

@@ -62,7 +62,8 @@ class OCPRegressor(UncertainTargets, MultiOutputMixin, RegressorMixin, OCPEstima
         targets are most probable, from strong to weak by some ten short solves (:func:`.evidence.choose_by_evidence`);
         ``"held-out"`` the largest whose error on held-out parts of what ``fit`` is given is within 2 % of the smallest
         (:func:`.selection.choose_weight_decay`); ``"auto"`` is the first for squares without constraints, where targets
-        or weights are at most 3,000, and otherwise the second.  A warm start keeps what was chosen before.
+        or weights are at most 3,000, with held-out samples among candidates that it does not tell apart, and otherwise
+        the second.  A warm start keeps what was chosen before.
     monotonic_cst : sequence of int, mapping or None
         As of scikit-learn's boosting: 1 where predictions must not fall in a feature, -1 where they must not rise, 0
         where they may do either; one a feature, or by name or number.
