@@ -147,8 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     }
     for path in args.merge:
         other = json.loads(path.read_text())
-        for part in ("commands", *PARTS):
+        for part in PARTS:
             results[part] += other[part]
+        # each with the code that it was run on
+        commit = other["environment"]["commit"]
+        results["commands"] += [report.at(command, commit) for command in other["commands"]]
         results["environment"] = other["environment"]
     with threadpool_limits(1):
         for part, run in zip(PARTS, (run_random, run_timed, run_monotone, run_sparse), strict=True):

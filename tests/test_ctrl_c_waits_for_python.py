@@ -10,6 +10,7 @@ import pytest
 
 from ocp_nn import Network, Options, Status, TrainingProblem, single_shooting, solve, solve_ipopt
 from ocp_nn.base.interrupts import PostponedInterrupts, RepeatedInterrupts
+from ocp_nn.cli import identify, main
 from ocp_nn.solvers.nlp import ipopt, transcription
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -128,6 +129,17 @@ def test_a_solve_ends_although_a_stage_loses_the_first(handlers, monkeypatch):
 
     options = Options(max_outer=1000, tolerance=1e-300)
     assert solve(problem, options=options, callback=callback).status is Status.INTERRUPTED
+
+
+def test_commands_end_although_the_first_is_lost(handlers, monkeypatch, capsys):
+    def load(*args, **kwargs):
+        losing("casadi")(lambda: signal.raise_signal(signal.SIGINT))
+        time.sleep(5)
+        pytest.fail("it was lost")
+
+    monkeypatch.setattr(identify, "load_records", load)
+    assert main(["identify", "duffing"]) == 130
+    assert capsys.readouterr().err == "ocp-nn: interrupted\n"
 
 
 @pytest.mark.parametrize(

@@ -77,15 +77,18 @@ def test_it_is_reproducible_and_seeded(selection):
 
 
 def test_the_climb_goes_on_below_the_path(monkeypatch):
-    """Where the path's solves are so loose that it ends too early."""
-    x, y = noisy_sine(0.01)
-    closer = choose_by_evidence(NETWORK, x, y)
-    monkeypatch.setattr(evidence, "PATH_OUTER", 1)
-    monkeypatch.setattr(evidence, "PATH_TOLERANCE", 1e3)
-    loose = choose_by_evidence(NETWORK, x, y)
-    assert loose.log_evidence[int(np.argmax(loose.log_evidence))] > closer.log_evidence[0]
-    assert loose.weight_decay == loose.candidates[int(np.argmax(loose.log_evidence))]
-    assert loose.weight_decay <= 10 * closer.weight_decay
+    """Where it begins too high."""
+    x, y = noisy_sine(0.3)
+    best = choose_by_evidence(NETWORK, x, y)
+    place = WEIGHT_DECAYS.index(best.weight_decay)
+    monkeypatch.setattr(evidence._Ladder, "go_down", lambda self: place - 2)
+    climbed = choose_by_evidence(NETWORK, x, y)
+    tried = len(climbed.candidates)
+    assert tried > 2 and climbed.candidates == WEIGHT_DECAYS[place - 2 : place - 2 + tried]
+    # every step down gained but the last one
+    assert list(climbed.log_evidence[:-1]) == sorted(climbed.log_evidence[:-1])
+    assert climbed.log_evidence[-1] <= climbed.log_evidence[-2]
+    assert climbed.weight_decay == climbed.candidates[-2]
 
 
 def test_of_large_tables_a_sample_shows_the_way(monkeypatch):
@@ -120,6 +123,12 @@ def test_the_message_says_the_rule(selection):
     assert "the one under which the 60 training samples are most probable (log evidence 100: " in selection.message
     assert "log_evidence" in selection.as_dict() and "controls" not in selection.as_dict()
     json.dumps(selection.as_dict())
+
+
+def test_under_constraints_the_list_ends_earlier():
+    x, y = noisy_sine(0.0, 30)
+    free, constrained = (choose_weight_decay(NETWORK, x, y, repeats=1, constrained=c) for c in (None, lambda p: p))
+    assert constrained.candidates[-1] == 0.01 and free.candidates[-1] < 0.01
 
 
 def test_auto_is_evidence_for_squares_and_held_out_otherwise(monkeypatch):
@@ -191,13 +200,21 @@ def test_bad_input():
         choose_by_evidence(NETWORK, x, y, loss=own)
 
 
-def test_the_estimator_trains_on_from_there():
-    sklearn = pytest.importorskip("sklearn")
-    assert sklearn
+def test_the_estimator_trains_on_from_there(monkeypatch):
+    pytest.importorskip("sklearn")
     from ocp_nn import OCPRegressor
+    from ocp_nn.learning.estimator import base
 
     x, y = noisy_sine(0.3)
-    model = OCPRegressor((6,), random_state=0).fit(x, y.ravel())
+    original, starts = base.solve, []
+
+    def noted(problem, start=None, **more):
+        starts.append(start)
+        return original(problem, start, **more)
+
+    monkeypatch.setattr(base, "solve", noted)
+    model = OCPRegressor((6,), weight_decay="evidence", random_state=0).fit(x, y.ravel())
+    assert len(starts) == 1 and starts[0] is model.selection_.controls
     assert model.selection_.rule == "evidence" and model.weight_decay_ == model.selection_.weight_decay
     assert model.status_.value == "converged"
     assert OCPRegressor((6,), random_state=0, weight_decay="held-out").fit(x, y.ravel()).selection_.rule == "held-out"

@@ -13,6 +13,13 @@ pytest.importorskip("sklearn")
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 
 
+def write_set(folder, x, y):
+    folder.mkdir()
+    np.savetxt(folder / "data.txt", np.hstack([x, y]))
+    (folder / "index_features.txt").write_text("0\n1\n")
+    (folder / "index_target.txt").write_text("2\n")
+
+
 def test_a_set_in_small(tmp_path, capsys):
     sys.path.insert(0, SCRIPTS)
     try:
@@ -22,11 +29,7 @@ def test_a_set_in_small(tmp_path, capsys):
     rng = np.random.default_rng(0)
     x = rng.uniform(-2, 2, (120, 2))
     y = np.sin(2 * x[:, :1]) + x[:, 1:] + 0.1 * rng.standard_normal((120, 1))
-    folder = tmp_path / "small"
-    folder.mkdir()
-    np.savetxt(folder / "data.txt", np.hstack([x, y]))
-    (folder / "index_features.txt").write_text("0\n1\n")
-    (folder / "index_target.txt").write_text("2\n")
+    write_set(tmp_path / "small", x, y)
     markdown = tmp_path / "table.md"
     arguments = ["--data", str(tmp_path), "--sets", "small", "--splits", "2", "--hidden", "5"]
     arguments += ["--rules", "evidence", "held-out", "scikit-learn"]
@@ -65,10 +68,6 @@ def test_the_same_numbers_as_laplace_torch(tmp_path, capsys):
         sys.path.remove(SCRIPTS)
     rng = np.random.default_rng(0)
     x = rng.uniform(-2, 2, (120, 2))
-    folder = tmp_path / "small"
-    folder.mkdir()
-    np.savetxt(folder / "data.txt", np.hstack([x, np.sin(2 * x[:, :1]) + 0.1 * rng.standard_normal((120, 1))]))
-    (folder / "index_features.txt").write_text("0\n1\n")
-    (folder / "index_target.txt").write_text("2\n")
-    found = posterior_peers.measure(folder, 5)
+    write_set(tmp_path / "small", x, np.sin(2 * x[:, :1]) + 0.1 * rng.standard_normal((120, 1)))
+    found = posterior_peers.measure(tmp_path / "small", 5)
     assert found["std"] < 1e-9 and found["evidence"] < 1e-9

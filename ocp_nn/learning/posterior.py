@@ -38,7 +38,7 @@ from ..problem.training import TRAINING_PROBLEM, TrainingProblem
 from .jacobian import output_jacobian
 from .likelihood import has_scale, laplace_evidence
 
-__all__ = ["Posterior"]
+__all__ = ["FLAT", "NO_NOISE", "Posterior"]
 
 Array = NDArray[np.float64]
 
@@ -49,10 +49,10 @@ _MOST_NUMBERS, _MOST_ROWS = 1e8, 6000
 _CHUNK = 256
 
 # Negative curvature that still counts as none, in parts of the largest one: as in certificates.
-_FLAT = 1e-5
+FLAT = 1e-5
 
 # Part of the targets' mean square below which a residual is no noise.
-_NO_NOISE = 1e-20
+NO_NOISE = 1e-20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -307,12 +307,12 @@ class Posterior:
 
 def _refuse_what_is_no_minimum(problem: TrainingProblem, controls: tuple[Array, ...]) -> None:
     hessian = reduced_hessian(problem, controls)
-    shifted = hessian + _FLAT * max(1.0, float(np.diag(hessian).max())) * np.eye(len(hessian))
+    shifted = hessian + FLAT * max(1.0, float(np.diag(hessian).max())) * np.eye(len(hessian))
     try:
         np.linalg.cholesky(shifted)
     except np.linalg.LinAlgError:
         eigenvalues = np.linalg.eigvalsh(hessian)
-        if eigenvalues[0] < -_FLAT * max(1.0, float(eigenvalues[-1])):
+        if eigenvalues[0] < -FLAT * max(1.0, float(eigenvalues[-1])):
             raise ValueError(
                 f"the posterior needs a minimum: the Hessian has a negative curvature of {eigenvalues[0]:.2g} here, so "
                 "this is no minimum; train to the end, or from other weights"
@@ -328,7 +328,7 @@ def _noise(problem: TrainingProblem, controls: Sequence[Array], gamma: float) ->
     weights = 1.0 if problem.sample_weight is None else problem.sample_weight[:, None]
     squares = np.sum(weights * gradients**2, axis=0)
     free = problem.y.size - gamma
-    if not free > 1e-6 * problem.y.size or not squares.sum() > _NO_NOISE * np.sum(problem.y**2):
+    if not free > 1e-6 * problem.y.size or not squares.sum() > NO_NOISE * np.sum(problem.y**2):
         raise ValueError(
             f"the posterior needs noise to be seen: {problem.y.size} targets decide {gamma:.4g} effective parameters "
             f"and leave a sum of squares of {squares.sum():.2g}; raise weight_decay"

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import timed
 
-__all__ = ["markdown"]
+__all__ = ["at", "markdown"]
 
 Row = dict[str, Any]
 
@@ -19,8 +19,14 @@ def markdown(results: dict[str, Any]) -> str:
     for name, table in (("random", _random), ("timed", _timed), ("monotone", _monotone), ("sparse", _sparse)):
         if results[name]:
             parts.append(table(results[name]))
-    where, commands = results["environment"], "; ".join(f"`{command}`" for command in results["commands"])
-    return "\n\n".join([*parts, f"{commands}; commit {where['commit']}, {where['cpu']}."])
+    where = results["environment"]
+    commands = "; ".join(f"`{at(command, where['commit'])}`" for command in results["commands"])
+    return "\n\n".join([*parts, f"{commands}; {where['cpu']}."])
+
+
+def at(command: str, commit: str) -> str:
+    """The command with the code that it was run on, between backticks of Markdown; said once."""
+    return command if "` at `" in command else f"{command}` at `{commit}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from ...base import checks
 from ...network.model import Model
-from ...problem.result import Result
 from ...problem.training import TrainingProblem
+from ..kept_posterior import KeptPosterior
 from ..likelihood import has_scale
 from ..posterior import Posterior
 
@@ -20,52 +19,27 @@ __all__ = ["Uncertain", "UncertainTargets"]
 Array = NDArray[np.float64]
 
 
-class Uncertain:
+class Uncertain(KeptPosterior[Posterior]):
     """Of an estimator that converged without constraints; every attribute and method says so otherwise.
 
     Attributes
     ----------
-    posterior_ : Posterior
-        In standard units; made when it is first asked for.
-    effective_num_parameters_ : float
-        gamma.
     log_marginal_likelihood_ : float
         Log evidence of the targets at ``weight_decay_``, with the noise at which it is largest.
     """
 
     if TYPE_CHECKING:
-        result_: Result
 
         @property
         def _trained(self) -> Model: ...
 
         def _outputs(self, X: ArrayLike) -> Array: ...
 
-    @property
-    def posterior_(self) -> Posterior:
-        check_is_fitted(self, "result_")
-        known: tuple[Result, Posterior] | None = vars(self).get("_posterior")
-        if known is not None and known[0] is self.result_:
-            return known[1]
+    def _make_posterior(self) -> Posterior:
         problem = self.result_.problem
         if not isinstance(problem, TrainingProblem):
             raise ValueError("there is no posterior of a network with constraints: prices are no part of it")
-        if not self.result_.success:
-            raise ValueError(
-                f"the posterior is that of a minimum, and this fit ended with status {self.result_.status.value!r}: "
-                "raise max_iter, loosen tol, or leave early_stopping out"
-            )
-        made = Posterior.of(problem, self.result_.trajectory.controls)
-        self._posterior = self.result_, made
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[misc, assignment, unused-ignore]
-        return {name: value for name, value in state.items() if name != "_posterior"}  # made anew when asked for
-
-    @property
-    def effective_num_parameters_(self) -> float:
-        return self.posterior_.effective_parameters
+        return Posterior.of(problem, self.result_.trajectory.controls)
 
     @property
     def log_marginal_likelihood_(self) -> float:

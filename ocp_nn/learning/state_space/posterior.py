@@ -33,17 +33,12 @@ from ...network.state_space import StateSpaceModel
 from ...problem.certificate import certify
 from ...problem.identification import IDENTIFICATION_PROBLEM, IdentificationProblem
 from ...problem.trajectory import Trajectory
+from ..posterior import FLAT, NO_NOISE
 from .initial_state import InitialStates
 
 __all__ = ["StateSpacePosterior"]
 
 Array = NDArray[np.float64]
-
-# Negative curvature that still counts as none, in parts of the largest one: as in certificates.
-_FLAT = 1e-5
-
-# Part of the targets' mean square below which a residual is no noise.
-_NO_NOISE = 1e-20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -275,7 +270,7 @@ def _shrinkage(factor: Array, starts: list[_Start], rho: float, alpha: float) ->
 def _refuse_what_is_no_minimum(problem: IdentificationProblem, trajectory: Trajectory) -> None:
     certificate = certify(problem, trajectory, curvature=True)
     least, largest = certificate.smallest_curvature, certificate.largest_curvature
-    if least is not None and largest is not None and least < -_FLAT * max(1.0, abs(largest)):
+    if least is not None and largest is not None and least < -FLAT * max(1.0, abs(largest)):
         raise ValueError(
             f"the posterior needs a minimum: the Hessian has a negative curvature of {least:.2g} here, so this is no "
             "minimum; train to the end, or from other parameters"
@@ -284,7 +279,7 @@ def _refuse_what_is_no_minimum(problem: IdentificationProblem, trajectory: Traje
 
 def _refuse_what_has_no_noise(problem: IdentificationProblem, squares: Array, free: float, gamma: float) -> None:
     count = int(np.count_nonzero(problem.weights))
-    if not free > 1e-6 * count or not squares.sum() > _NO_NOISE * np.sum(problem.weights * problem.y**2):
+    if not free > 1e-6 * count or not squares.sum() > NO_NOISE * np.sum(problem.weights * problem.y**2):
         raise ValueError(
             f"the posterior needs noise to be seen: {count} measurements decide {gamma:.4g} effective parameters and "
             f"leave a sum of squares of {squares.sum():.2g}; raise weight_decay"

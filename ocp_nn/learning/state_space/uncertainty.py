@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from sklearn.utils.validation import check_is_fitted
 
 from ...base import checks
 from ...network.records import checked_inputs, checked_outputs
 from ...problem.identification import IdentificationProblem
-from ...problem.result import Result
 from ..given_records import as_records, is_list
+from ..kept_posterior import KeptPosterior
 from .model import IdentifiedModel
 from .posterior import StateSpacePosterior
 
@@ -22,7 +21,7 @@ __all__ = ["UncertainRuns"]
 Array = NDArray[np.float64]
 
 
-class UncertainRuns:
+class UncertainRuns(KeptPosterior[StateSpacePosterior]):
     """Of a model whose training converged; every attribute and method says so otherwise.
 
     The noise is taken to be white: where the residuals are not (:func:`.sequence_metrics.residual_tests`), deviations
@@ -30,10 +29,6 @@ class UncertainRuns:
 
     Attributes
     ----------
-    posterior_ : StateSpacePosterior
-        In standard units; made when it is first asked for.
-    effective_num_parameters_ : float
-        gamma, initial states included.
     noise_std_ : array, shape (m,), or float
         Of the outputs, or the one where y had one axis.
     log_marginal_likelihood_ : float
@@ -43,36 +38,15 @@ class UncertainRuns:
     """
 
     if TYPE_CHECKING:
-        result_: Result
         model_: IdentifiedModel
         _flat: bool
 
         def predict(self, v: Any, y_init: Any = None) -> Any: ...
 
-    @property
-    def posterior_(self) -> StateSpacePosterior:
-        check_is_fitted(self, "result_")
-        known: tuple[Result, StateSpacePosterior] | None = vars(self).get("_posterior")
-        if known is not None and known[0] is self.result_:
-            return known[1]
-        if not self.result_.success:
-            raise ValueError(
-                f"the posterior is that of a minimum, and this fit ended with status {self.result_.status.value!r}: "
-                "raise max_iter, or loosen tol"
-            )
+    def _make_posterior(self) -> StateSpacePosterior:
         problem = self.result_.problem
         assert isinstance(problem, IdentificationProblem)
-        made = StateSpacePosterior.of(problem, self.result_.trajectory)
-        self._posterior = self.result_, made
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # type: ignore[misc, assignment, unused-ignore]
-        return {name: value for name, value in state.items() if name != "_posterior"}  # made anew when asked for
-
-    @property
-    def effective_num_parameters_(self) -> float:
-        return self.posterior_.effective_parameters
+        return StateSpacePosterior.of(problem, self.result_.trajectory)
 
     @property
     def noise_std_(self) -> Any:
