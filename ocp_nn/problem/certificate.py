@@ -10,7 +10,8 @@ the terms in their outputs, for squares the residuals:
     stationarity in x  A_k' lambda_{k+1} + sum C_j' g_j - lambda_k, k >= 1                 / max(1, |J|) when scaled
                        and lambda_0 + alpha (x_0 - xbar) where x_0 is a variable
     multipliers        against the back-propagated adjoints of the rollout, scaled likewise
-    curvature          smallest eigenvalue of the reduced Hessian, on request
+    curvature          smallest eigenvalue of the reduced Hessian, on request; in the certificate of a result also the
+                       solver's own figure, relative to Gauss-Newton
     constraints        feasibility, and prices m_j that are due (:mod:`.constraints.constraint_check`); with <m_j, c_j>
                        beside J in everything that is stationary
 
@@ -36,7 +37,7 @@ from .optimal_control import PROBLEM, OptimalControlProblem
 from .training import TrainingProblem
 from .trajectory import Trajectory
 
-__all__ = ["Certificate", "LayerDefect", "certify"]
+__all__ = ["NEGLIGIBLE_CURVATURE", "Certificate", "LayerDefect", "certify"]
 
 Array = NDArray[np.float64]
 
@@ -45,6 +46,9 @@ _SHOWN = 40
 
 # Unless a tolerance is given: that of the solver's defaults.
 _TOLERANCE = 1e-6
+
+# Negative curvature, relative to Gauss-Newton's, up to which a point counts as a minimum.
+NEGLIGIBLE_CURVATURE = 1e-6
 
 # The gap is a sum over all defects weighted by multipliers: it may be this much larger than the tolerance.
 _GAP_FACTOR = 100.0
@@ -90,6 +94,8 @@ class Certificate:
     smallest_curvature, largest_curvature : float or None
         Extreme eigenvalues of the reduced Hessian; central differences of the gradient, good to about 1e-6 of
         the largest.
+    relative_curvature : float or None
+        The solver's: ``result.curvature``.
     input_error : float
         Distance of states[0] from the inputs.
     finite : bool
@@ -117,6 +123,7 @@ class Certificate:
     rollout_is_determined: bool = True
     smallest_curvature: float | None = None
     largest_curvature: float | None = None
+    relative_curvature: float | None = None
     tolerance: float = _TOLERANCE
     constraints: tuple[ConstraintCheck, ...] = ()
 
@@ -154,6 +161,8 @@ class Certificate:
             noise = 1e-5 * max(1.0, abs(self.largest_curvature))
             if not self.smallest_curvature >= -noise:
                 found.append(f"negative curvature: {self.smallest_curvature:.2e} is no minimum")
+        if self.relative_curvature is not None and not self.relative_curvature >= -NEGLIGIBLE_CURVATURE:
+            found.append(f"negative curvature: {self.relative_curvature:.2e} of Gauss-Newton's is no minimum")
         return tuple(found)
 
     def passed(self, tolerance: float | None = None) -> bool:
@@ -193,6 +202,8 @@ class Certificate:
             price = "no multipliers" if constraint.complementarity is None else self._both(constraint.complementarity)
             where = f"violated by {constraint.violation:.2e} ({constraint.worst})"
             rows.append((f"constraint {constraint.name}", f"{where}; price not due {price}"))
+        if self.relative_curvature is not None:
+            rows.append(("smallest curvature, by the solver", f"{self.relative_curvature:.2e} of Gauss-Newton's"))
         if self.smallest_curvature is not None:
             rows.append(
                 ("reduced Hessian", f"eigenvalues {self.smallest_curvature:.2e} .. {self.largest_curvature:.2e}")

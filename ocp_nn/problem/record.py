@@ -17,6 +17,7 @@ class Status(Enum):
     TIME_LIMIT = "time limit"
     PENALTY_LIMIT = "penalty limit"
     STALLED = "stalled"
+    AT_KINK = "at a kink"
     SETTLED = "settled"
     NON_FINITE = "non-finite"
     INFEASIBLE = "infeasible stationary point"
@@ -55,6 +56,11 @@ _SENTENCES: dict[Status, tuple[str, str]] = {
     Status.STALLED: (
         "No step reduces the objective any further in floating point.",
         "Loosen tolerance, raise weight_decay, or scale the data.",
+    ),
+    Status.AT_KINK: (
+        "The solve ended at a kink of the activation: the gradient jumps there, and no step reduces the objective any "
+        "further.",
+        "Take it as it is, try other seeds, or use a smooth activation such as softplus.",
     ),
     Status.SETTLED: (
         "The defects are closed and the objective has stopped falling, but its gradient is not within the tolerance: "

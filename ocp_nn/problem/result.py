@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -50,6 +50,9 @@ class Result:
         What a reader should know beside the status: :mod:`.notes`.
     max_defect, stationarity : float
         As in :class:`Record`, at the trajectory.
+    curvature : float or None
+        The smallest curvature of J(u) relative to Gauss-Newton's, where our solver has looked at it: once defects and
+        gradient are within the tolerance.
     history : tuple of Record
     counts : dict
         Work done: ``outer`` iterations, ``gauss_newton`` steps, ...
@@ -78,6 +81,7 @@ class Result:
     seconds: float
     solver: str
     notes: tuple[str, ...] = ()
+    curvature: float | None = None
     history: tuple[Record, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     state: object | None = None
@@ -127,7 +131,8 @@ class Result:
         with limited_blas(self.problem):  # as in the solve: rounding may depend on the number of BLAS threads
             if self.options is None:
                 return certify(self.problem, self.trajectory)
-            return certify(self.problem, self.trajectory, tolerance=self.options.tolerance)
+            found = certify(self.problem, self.trajectory, tolerance=self.options.tolerance)
+            return replace(found, relative_curvature=self.curvature)
 
     def predict(self, x: ArrayLike) -> Array:
         """The trained network's outputs: :meth:`Model.predict`.

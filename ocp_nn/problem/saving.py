@@ -59,7 +59,7 @@ from numpy.typing import NDArray
 
 from ..base.atomic import atomic_write
 from ..base.npz import digest
-from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, to_words
+from ..base.schema import AMOUNT, COUNTS, NUMBER, TEXT, TEXTS, Optional, Table, or_none, to_words
 from ..base.version import VERSION
 from ..network.model import Model
 from .constraints.constrained_problem import ConstrainedProblem
@@ -80,7 +80,8 @@ _PACKAGES = ("casadi", "numpy", "scipy")
 
 # Fields of a result that are plain values.
 RESULT: Table = {
-    "message": TEXT, "notes": Optional(TEXTS, []), "objective": NUMBER, "rollout_objective": NUMBER,
+    "message": TEXT, "notes": Optional(TEXTS, []), "curvature": Optional(or_none(NUMBER), None),
+    "objective": NUMBER, "rollout_objective": NUMBER,
     "max_defect": NUMBER, "stationarity": NUMBER, "seconds": AMOUNT, "solver": TEXT, "counts": COUNTS,
 }  # fmt: skip
 

@@ -122,7 +122,9 @@ class Fit:
         if not self.result.success:
             return f"the posterior is that of a minimum, and the solve ended with {self.result.status.value}"
         try:
-            return Posterior.of(self.result.problem, self.result.trajectory.controls)
+            return Posterior.of(
+                self.result.problem, self.result.trajectory.controls, check=self.result.curvature is None
+            )
         except ValueError as error:
             return str(error)
 

@@ -39,7 +39,7 @@ class Uncertain(KeptPosterior[Posterior]):
         problem = self.result_.problem
         if not isinstance(problem, TrainingProblem):
             raise ValueError("there is no posterior of a network with constraints: prices are no part of it")
-        return Posterior.of(problem, self.result_.trajectory.controls)
+        return Posterior.of(problem, self.result_.trajectory.controls, check=self.result_.curvature is None)
 
     @property
     def log_marginal_likelihood_(self) -> float:

@@ -124,13 +124,18 @@ class Linearisation:
 
     def _refined(self, damped: Damped, step: Step, damping: float) -> Proposal:
         """The step improved by conjugate gradients with the exact Hessian."""
-        split, stages = self.problem.split, self.stages
-        bends = [term.data.curvature(z) for term, z in zip(self.problem.terms, self.point.term_outputs, strict=True)]
-
-        def hessian(vector: Array) -> Array:
-            product = hessian_product(self.problem, stages, self.costates, split(vector), bends, self.point.controls)
-            return np.concatenate(product)
-
         gradient, first = np.concatenate(self.gradient[0]), np.concatenate(step.controls)
-        refined = refine_step(hessian, damped.precondition, gradient, first, damping=damping)
-        return Proposal(replace(step, controls=split(refined.step)), refined.predicted, damped, refined.products)
+        refined = refine_step(self.hessian, damped.precondition, gradient, first, damping=damping)
+        controls = self.problem.split(refined.step)
+        return Proposal(replace(step, controls=controls), refined.predicted, damped, refined.products)
+
+    def hessian(self, vector: Array) -> Array:
+        """The exact Hessian of J(u) times a direction (P,); every state must be eliminated."""
+        direction = self.problem.split(vector)
+        product = hessian_product(self.problem, self.stages, self.costates, direction, self._bends, self.point.controls)
+        return np.concatenate(product)
+
+    @cached_property
+    def _bends(self) -> list[Array | None]:
+        """Second derivatives of the terms in their outputs."""
+        return [term.data.curvature(z) for term, z in zip(self.problem.terms, self.point.term_outputs, strict=True)]

@@ -16,6 +16,8 @@ What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 201
 * **Finish.**  Once the best rollout follows the data, or rollout and iterate agree and gain little, the states are
   eliminated and the same Gauss-Newton goes on in the controls alone, with the exact Hessian (:mod:`.newton`) while that
   gains more for its work; the multipliers of the result are the back-propagated adjoints (:mod:`.finish`).
+* **Minima.**  What has come to rest is looked at to second order; a saddle is left along negative curvature, and
+  the finish goes on from there (:mod:`.minimum`).
 * **Restarts.**  A solution worse than what the state-trajectory initialisation has before any training is a trap, and
   so is one no better than a straight line through data that bend; the loop then starts over (:mod:`.restarts`).
 * **Sample start.**  Where there are many more samples than controls, a solve begins on some of them
@@ -40,6 +42,7 @@ from numpy.typing import NDArray
 
 from ...base.floating import overflow_is_a_value
 from ...problem.certificate import certify
+from ...problem.kinks import is_at_kink
 from ...problem.optimal_control import OptimalControlProblem
 from ...problem.record import Status
 from ...problem.shooting import Shooting
@@ -51,6 +54,7 @@ from .initialise import initialise
 from .inner_accuracy import counted, inner_method, inner_steps, inner_tolerance
 from .inner_result import InnerResult
 from .lagrangian import AugmentedLagrangian
+from .minimum import curvature_at, is_looked_at, is_minimum, way_down
 from .options import Options
 from .penalty import bounded_multipliers, first_penalty, raised_penalty
 from .restarts import next_fruitless, restart_controls, restart_kind, softened
@@ -130,7 +134,7 @@ def step(
     lagrangian, inner = _subproblem(problem, state, options, deadline, observe)
     rollout = rolled_out(lagrangian, inner.point)
     violation = tuple(float(np.linalg.norm(d)) for d in inner.point.defects)
-    return replace(
+    reached = replace(
         state,
         point=inner.point,
         multipliers=bounded_multipliers(lagrangian.estimate(inner.point), problem, options),
@@ -145,6 +149,7 @@ def step(
         outer=state.outer + 1,
         counts=counted(state, inner),
     )
+    return _left_saddle(problem, reached, options)
 
 
 @overflow_is_a_value
@@ -155,9 +160,10 @@ def terminate(problem: OptimalControlProblem, state: SolverState, options: Optio
     """
     options = options or Options()
     again = restart_kind(problem, state, options) is not None
-    feasible = state.point.max_defect <= options.tolerance
-    if feasible and state.is_stationary(options.tolerance) and not again and _is_certified(problem, state, options):
-        return Status.CONVERGED
+    if state.is_at_rest(options.tolerance) and not again and _is_certified(problem, state, options):
+        if is_at_kink(problem, state.point.controls):
+            return Status.AT_KINK
+        return Status.CONVERGED if is_minimum(state.schedule.curvature) else Status.STALLED
     if state.outer >= options.max_outer:
         return Status.OUTER_LIMIT
     if state.counts["gauss_newton"] >= options.max_steps:
@@ -165,9 +171,10 @@ def terminate(problem: OptimalControlProblem, state: SolverState, options: Optio
     if again or (state.schedule.finish is None and options.second_order):
         return None
     if state.schedule.is_exhausted:
-        return Status.STALLED
+        return Status.AT_KINK if is_at_kink(problem, state.best.controls, state.best.initial) else Status.STALLED
     capped = [beta >= options.max_penalty for beta in state.penalty if np.isfinite(beta)]
-    return Status.PENALTY_LIMIT if capped and all(capped) and not feasible else None
+    is_open = state.point.max_defect > options.tolerance
+    return Status.PENALTY_LIMIT if capped and all(capped) and is_open else None
 
 
 def solution(problem: OptimalControlProblem, state: SolverState) -> Trajectory:
@@ -235,8 +242,27 @@ def _next_phase(problem: OptimalControlProblem, state: SolverState, options: Opt
     if restart is not None:
         return _restarted(problem, state, options, restart)
     if state.schedule.settled and state.schedule.finish is None and options.second_order:
-        return _eliminated(problem, state, options)
+        return _eliminated(problem, state, state.best, options)
     return state
+
+
+def _left_saddle(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
+    """The state, at a lower point in the finish where it has come to rest at a saddle."""
+    if not state.is_at_rest(options.tolerance):
+        return replace(state, schedule=replace(state.schedule, curvature=None))
+    if state.schedule.curvature is not None or not is_looked_at(problem, options):
+        return state
+    if restart_kind(problem, state, options) is not None:
+        return state
+    curvature = curvature_at(problem, state.point.controls, options)
+    if curvature is None:
+        return state
+    counts = state.added(hessian_products=curvature.products)
+    state = replace(state, counts=counts, schedule=replace(state.schedule, curvature=curvature.value))
+    lower = None if is_minimum(curvature.value) else way_down(problem, state.point.controls, curvature)
+    if lower is None:
+        return state
+    return replace(_eliminated(problem, state, lower, options), counts=state.added(escapes=1))
 
 
 def _next_schedule(
@@ -266,17 +292,18 @@ def _restarted(problem: OptimalControlProblem, state: SolverState, options: Opti
     return replace(begun, best=state.best, schedule=schedule, outer=state.outer, counts=state.added(restarts=1))
 
 
-def _eliminated(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
-    """The state that the finish begins with: the best rollout, every penalty infinite."""
+def _eliminated(problem: OptimalControlProblem, state: SolverState, begin: Best, options: Options) -> SolverState:
+    """The state that the finish begins with, at a rollout: every penalty infinite."""
     penalty = (np.inf,) * len(state.penalty)
-    rollout = problem.rollout(state.best.controls, initial=state.best.initial)
+    rollout = problem.rollout(begin.controls, initial=begin.initial)
     point = AugmentedLagrangian(problem, state.multipliers, penalty).at(rollout.controls, rollout.states)
     return replace(
         state,
         point=point,
         penalty=penalty,
-        safeguard=state.best,
+        best=state.best.better(begin),
+        safeguard=begin,
         stationarity=np.inf,
-        rollout_objective=state.best.objective,
-        schedule=replace(state.schedule, finish=first_finish(problem, state, options)),
+        rollout_objective=begin.objective,
+        schedule=replace(state.schedule, finish=first_finish(problem, state, options), curvature=None),
     )

@@ -48,7 +48,7 @@ def restart_kind(problem: OptimalControlProblem, state: SolverState, options: Op
     """
     if state.counts["restarts"] >= options.max_restarts:
         return None
-    at_rest = state.is_stationary(options.tolerance) and state.point.max_defect <= options.tolerance
+    at_rest = state.is_at_rest(options.tolerance)
     # smooth networks often leave a plateau by the finish; at a kink that takes long
     settled = state.schedule.settled and (problem.has_kinks or not options.second_order)
     exhausted = state.schedule.finish is not None and state.schedule.finish.is_exhausted

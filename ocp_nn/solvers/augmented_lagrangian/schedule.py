@@ -87,6 +87,8 @@ class Schedule:
         Restarts in a row that hardly improved it.
     fresh : bool
         Whether the last restart was one with new weights, not one from perturbed controls.
+    curvature : float or None
+        The smallest, relative to Gauss-Newton (:mod:`.minimum`), once the loop has come to rest and if it was found.
     """
 
     start: Arrays
@@ -97,6 +99,7 @@ class Schedule:
     restart_outer: int = 0
     fruitless: int = 0
     fresh: bool = False
+    curvature: float | None = None
 
     __repr__ = brief
 

@@ -212,6 +212,7 @@ def _result(
         trajectory=trajectory,
         objective=objective,
         rollout_objective=rolled_out,
+        curvature=state.schedule.curvature if isinstance(state, SolverState) else None,
         notes=notes_on(problem, trajectory.controls, rolled_out),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=stationarity,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...base.display import brief
-from ...base.schema import COUNT, FLAG, NUMBER, Optional, Table
+from ...base.schema import COUNT, FLAG, NUMBER, Optional, Table, or_none
 from ...base.schema import COUNTS as COUNT_TABLE
 from ...problem.packing import numbered
 from ...problem.record import Record
@@ -19,7 +19,18 @@ from .damping import Damping
 from .lagrangian import Point
 from .schedule import Schedule
 
-__all__ = ["COUNTS", "SCHEDULE", "STATE", "Best", "Initial", "Iterate", "SolverState", "iterate", "record"]
+__all__ = [
+    "COUNTS",
+    "LATER_COUNTS",
+    "SCHEDULE",
+    "STATE",
+    "Best",
+    "Initial",
+    "Iterate",
+    "SolverState",
+    "iterate",
+    "record",
+]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -28,10 +39,12 @@ Arrays = tuple[Array, ...]
 STATE: Table = {"stationarity": NUMBER, "rollout_objective": NUMBER, "outer": COUNT, "counts": COUNT_TABLE}
 SCHEDULE: Table = {
     "settled": FLAG, "stalled": FLAG, "restart_objective": NUMBER, "restart_outer": COUNT, "fruitless": COUNT,
-    "fresh": Optional(FLAG, False),
+    "fresh": Optional(FLAG, False), "curvature": Optional(or_none(NUMBER), None),
 }  # fmt: skip
 
-COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restarts", "sample_steps")
+# Work that is counted; ``escapes`` came later, and older files do not have it.
+LATER_COUNTS = ("escapes",)
+COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restarts", "sample_steps", *LATER_COUNTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +89,7 @@ class SolverState:
         The phase of the solve.
     outer : int
     counts : dict
-        Work so far; ``sample_steps`` are least-squares problems of the sample start.
+        Work so far; ``sample_steps`` are least-squares problems of the sample start, ``escapes`` saddles left.
     """
 
     point: Point
@@ -114,7 +127,7 @@ class SolverState:
 
     def added(self, **more: int) -> dict[str, int]:
         """The counts with more work added."""
-        return {name: number + more.get(name, 0) for name, number in self.counts.items()}
+        return {name: self.counts.get(name, 0) + more.get(name, 0) for name in COUNTS}
 
     def packed(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Scalars and arrays for a file (:mod:`ocp_nn.problem.saving`); the way back is in :mod:`.unpacking`."""
@@ -141,6 +154,10 @@ class SolverState:
     def is_stationary(self, tolerance: float) -> bool:
         """Whether the gradient is within the tolerance, relative to max(1, J)."""
         return self.stationarity <= tolerance * max(1.0, self.point.objective)
+
+    def is_at_rest(self, tolerance: float) -> bool:
+        """Whether gradient and defects are within the tolerance."""
+        return self.point.max_defect <= tolerance and self.is_stationary(tolerance)
 
 
 # Where a solve may start: nowhere in particular, controls, a trajectory with states of its own, or an earlier state.

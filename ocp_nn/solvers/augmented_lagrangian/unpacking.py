@@ -50,7 +50,7 @@ from .options import Options
 from .over_time.files import horizon_arrays, unpacked_horizon_state
 from .schedule import Finish, Schedule
 from .state import COUNTS as WORK
-from .state import SCHEDULE, STATE, Best, SolverState
+from .state import LATER_COUNTS, SCHEDULE, STATE, Best, SolverState
 from .unpacking_problems import unpacked_network, unpacked_problem
 
 __all__ = ["unpacked"]
@@ -223,7 +223,7 @@ def _check_history(table: Array) -> None:
 
 
 def _check_counts(where: str, counts: dict[str, int], names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in counts]
+    missing = [name for name in names if name not in counts and name not in LATER_COUNTS]
     if missing:
         raise ValueError(f"{where} has no count of {missing[0]!r}")
 

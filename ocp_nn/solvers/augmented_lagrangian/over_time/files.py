@@ -24,7 +24,7 @@ from ....problem.identification import IdentificationProblem
 from ....problem.record import Status
 from ....problem.trajectory import Trajectory
 from ..damping import Damping
-from ..state import COUNTS
+from ..state import COUNTS, LATER_COUNTS
 from .hardening import Hardening
 from .lagrangian import Lagrangian
 from .newton import Polish
@@ -78,7 +78,7 @@ def unpacked_horizon_state(
         Where something is missing, of the wrong kind or size.
     """
     scalars, parts = checked("the state", values, HORIZON), checked("the state", values, _PARTS)
-    if missing := [name for name in COUNTS if name not in scalars["counts"]]:
+    if missing := [name for name in COUNTS if name not in {*scalars["counts"], *LATER_COUNTS}]:
         raise ValueError(f"the state has no count of {missing[0]!r}")
     (steps, records, n), parameters = _shape(problem), problem.num_controls
     nodes = archive.floats("state_nodes", (steps - 1,))
