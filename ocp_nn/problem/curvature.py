@@ -17,6 +17,7 @@ No CasADi here: two derivations of the same matrix, CasADi's and this one, are h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,15 @@ from ..network.linear_stages import LinearStage
 from .optimal_control import OptimalControlProblem
 from .segment import Segment, SegmentHessian, SegmentStage, SegmentTerm, segment_between, times
 
-__all__ = ["hessian_of_segment", "hessian_product", "reduced_hessian", "segment_hessian"]
+__all__ = [
+    "Swept",
+    "condensed_hessian",
+    "hessian_of_segment",
+    "hessian_product",
+    "reduced_hessian",
+    "second_order_sweep",
+    "segment_hessian",
+]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -64,30 +73,65 @@ def hessian_product(
     tuple of arrays
         (H du)_b, of the shapes of ``direction``.
     """
+    product = second_order_sweep(problem, stages, costates, direction, bends).pulled
+    decayed = problem.decay_product(direction if controls is None else controls, direction)
+    return tuple([product[b] + part for b, part in enumerate(decayed)])
+
+
+class Swept(NamedTuple):
+    """What :func:`second_order_sweep` finds: dx_0..dx_{K-1} (None for zero), eta_1..eta_{K-1}, and a pull a block."""
+
+    tangents: tuple[Array | None, ...]
+    etas: Arrays
+    pulled: Arrays
+
+
+def second_order_sweep(
+    problem: OptimalControlProblem,
+    stages: Sequence[LinearStage],
+    costates: Sequence[Array],
+    direction: Sequence[Array],
+    bends: Sequence[Array | None] | None = None,
+    gaps: Sequence[Array] | None = None,
+    gradients: Sequence[Array] | None = None,
+) -> Swept:
+    """The tangents of a direction, and what comes back through the stages bent along them; weight decay left out.
+
+    Forward dx_{k+1} = A_k dx_k + B_k du_k + c_k, backward
+
+        eta_K = g + w phi''(z) dx_K,      eta_k = A_k' eta_{k+1} + p_k,      pull_k = B_k' eta_{k+1} + q_k
+
+    with (p_k, q_k) as in the module's head.  Without gaps c and gradients g the pull is the Hessian's product with du;
+    with both it is the gradient, after du, of the quadratic program of :mod:`ocp_nn.solvers.augmented_lagrangian.lifted`
+    and eta its multipliers.
+    """
     inner, blocks = len(problem.dynamics), problem.row_blocks
     tangents: list[Array | None] = [None]
     for k in range(inner):
-        tangents.append(stages[k].apply(tangents[k], direction[blocks[k]]))
-    product: dict[int, Array] = {}
+        moved = stages[k].apply(tangents[k], direction[blocks[k]])
+        tangents.append(moved if gaps is None else moved + gaps[k])
+    pulled: dict[int, Array] = {}
 
     def pull(row: int, k: int, eta: Array) -> Array | None:
-        """What a row at stage k adds to the derivative of lambda_k, and before that to its block's product."""
+        """What a row at stage k adds to eta_k, and before that to its block's pull."""
         p, q = stages[row].curvature_product(costates[row + 1], tangents[k], direction[blocks[row]])
         part = stages[row].transpose_control(eta) + q
-        product[blocks[row]] = product[blocks[row]] + part if blocks[row] in product else part
+        pulled[blocks[row]] = pulled[blocks[row]] + part if blocks[row] in pulled else part
         return stages[row].transpose_state(eta) + p if k else None
 
+    etas: list[Array] = []
     eta: Array | None = None
     for k in range(inner, -1, -1):
         parts = [] if eta is None else [pull(k, k, eta)]
         for j in problem.terms_at[k]:
             row = inner + j
             moved = stages[row].apply(tangents[k], direction[blocks[row]])
-            bend = None if bends is None else bends[j]
-            parts.append(pull(row, k, times(bend, moved[:, :, None])[:, :, 0]))
+            moved = times(None if bends is None else bends[j], moved[:, :, None])[:, :, 0]
+            parts.append(pull(row, k, moved if gradients is None else moved + gradients[j]))
         eta = _total(parts)
-    decayed = problem.decay_product(direction if controls is None else controls, direction)
-    return tuple([product[b] + part for b, part in enumerate(decayed)])
+        if eta is not None:
+            etas.append(eta)
+    return Swept(tuple(tangents), tuple(reversed(etas)), tuple([pulled[b] for b in range(len(pulled))]))
 
 
 def _total(parts: Sequence[Array | None]) -> Array | None:
@@ -125,7 +169,28 @@ def reduced_hessian(problem: OptimalControlProblem, controls: Sequence[Array], *
     stages, ends = problem.linearize(trajectory, outputs), outputs[len(problem.dynamics) :]
     costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradients(ends)).costates[1:]
     bends = [term.data.curvature(z, gauss_newton=gauss_newton) for term, z in zip(problem.terms, ends, strict=True)]
-    segment = segment_between(problem, (0, problem.num_stages), stages, None if gauss_newton else costates, bends)
+    return condensed_hessian(problem, stages, None if gauss_newton else costates, bends)
+
+
+def condensed_hessian(
+    problem: OptimalControlProblem,
+    stages: Sequence[LinearStage],
+    costates: Sequence[Array] | None,
+    bends: Sequence[Array | None],
+) -> Array:
+    """The Hessian of the Lagrangian on the tangents of the dynamics, dense (P, P), wherever that is linearised.
+
+    Parameters
+    ----------
+    problem : OptimalControlProblem
+    stages : sequence of LinearStage
+        Of all rows.
+    costates : sequence of arrays, or None
+        lambda_1.. of all rows; None leaves the curvature of the stages out.
+    bends : sequence of arrays or None
+        w phi'' of every term.
+    """
+    segment = segment_between(problem, (0, problem.num_stages), stages, costates, bends)
     whole = hessian_of_segment(segment).controls
     order = np.concatenate([np.arange(cut.start, cut.stop) for _, cut in sorted(segment.columns.items())])
     hessian = whole if (order == np.arange(len(order))).all() else whole[np.ix_(order, order)]

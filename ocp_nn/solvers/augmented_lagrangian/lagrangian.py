@@ -72,6 +72,11 @@ class Point:
         return self.outputs[len(self.defects) :]
 
     @property
+    def trajectory(self) -> Trajectory:
+        """Controls and states alone."""
+        return Trajectory(self.controls, self.states)
+
+    @property
     def max_defect(self) -> float:
         return max((float(np.abs(d).max()) for d in self.defects), default=0.0)
 

@@ -40,11 +40,14 @@ class RefinedStep:
         The decrease of g's + 1/2 s'Hs along it; half of -g's where the model is not finite.
     products : int
         Hessian-vector products it took.
+    met_negative : bool
+        Whether negative curvature ended it.
     """
 
     step: Array
     predicted: float
     products: int
+    met_negative: bool = False
 
 
 # Loose at first, superlinear in the end, in the manner of Eisenstat and Walker (constants are our choice).
@@ -83,12 +86,13 @@ def refine_step(
     step, curved_step, residual = np.zeros_like(gradient), np.zeros_like(gradient), gradient
     direction = first
     rz = start = -float(residual @ first)
-    products = 0
+    products, met_negative = 0, False
     while products < max_products and rz > accuracy**2 * start:
         products += 1
         curved = hessian(direction)
         curvature = float(direction @ curved) + damping * float(direction @ direction)
         if not curvature > 0:
+            met_negative = True
             if products == 1:
                 step, curved_step = direction, curved
             break
@@ -99,4 +103,5 @@ def refine_step(
         previous, rz = rz, float(residual @ z)
         direction = (rz / previous) * direction - z
     predicted = -float(gradient @ step) - 0.5 * float(step @ curved_step)
-    return RefinedStep(step, predicted if predicted > 0 else -0.5 * float(gradient @ step), products)
+    predicted = predicted if predicted > 0 else -0.5 * float(gradient @ step)
+    return RefinedStep(step, predicted, products, met_negative)
