@@ -102,8 +102,8 @@ def second_order_sweep(
         eta_K = g + w phi''(z) dx_K,      eta_k = A_k' eta_{k+1} + p_k,      pull_k = B_k' eta_{k+1} + q_k
 
     with (p_k, q_k) as in the module's head.  Without gaps c and gradients g the pull is the Hessian's product with du;
-    with both it is the gradient, after du, of the quadratic program of :mod:`ocp_nn.solvers.augmented_lagrangian.lifted`
-    and eta its multipliers.
+    with both it is the gradient, after du, of the quadratic program that a lifted Newton step solves, and eta its
+    multipliers.
     """
     inner, blocks = len(problem.dynamics), problem.row_blocks
     tangents: list[Array | None] = [None]

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...problem.optimal_control import OptimalControlProblem
 from .inner_result import InnerResult
 from .options import Options
 from .rollouts import follows
-from .schedule import Finish
+from .schedule import WORTHWHILE, Finish
 from .state import SolverState
 
 __all__ = ["SETTLED_GAIN", "first_finish", "has_settled", "next_finish", "projects"]
 
+Array = NDArray[np.float64]
+
 # The work of a Hessian product in least-squares solves: two sweeps and a solve with a factor that is there, about a
 # quarter (scripts/step_split.py).
 _PRODUCT = 0.25
+
+# The work of a dense Hessian, in least-squares solves: so much a control (scripts/deep_suite.py, P from 286 to 886).
+_DENSE_HESSIAN = 1 / 32
+
+# First damping of lifted steps, relative to that of the others.
+_LIFTED_DAMPING = 1e-2
 
 # Stages up to which the finish of a smooth network projects the last control out.
 _SHALLOW = 3
@@ -29,25 +40,45 @@ _RESTART_OUTER = 8
 
 def first_finish(problem: OptimalControlProblem, state: SolverState, options: Options) -> Finish:
     """The finish before its first step; backtracking along a line has no use for the exact Hessian, which is that in
-    the controls alone.
+    the controls alone.  Lifted steps are for deep smooth networks.
     """
     finish = Finish((state.damping, state.damping))
-    exact = options.globalisation != "armijo" and not problem.has_free_start
-    return finish if exact else replace(finish, gains=(finish.gains[0], -1.0))
+    if options.globalisation == "armijo" or problem.has_free_start:
+        return replace(finish, gains=(finish.gains[0], -1.0))
+    if problem.num_stages <= _SHALLOW or problem.has_kinks or not options.nodes(problem.num_stages):
+        return finish
+    softer = replace(state.damping, value=_LIFTED_DAMPING * state.damping.value)
+    return Finish((*finish.damping, softer), (*finish.gains, WORTHWHILE))
 
 
 def next_finish(state: SolverState, inner: InnerResult, objective: float) -> Finish | None:
     """The finish after an iteration, by what that gained for its work."""
     if state.schedule.finish is None:
         return None
-    work = inner.solves + _PRODUCT * inner.products
+    dense = _DENSE_HESSIAN * state.best.size * inner.hessians
+    work = inner.solves + _PRODUCT * inner.products + dense
+    lifted = state.schedule.finish.prefers_lifted
     if inner.stalled and inner.steps == 0:
         gain = -1.0
     elif inner.steps == 0:  # out of time
         return state.schedule.finish
     else:
-        gain = (state.rollout_objective - objective) / (work * abs(objective)) if objective != 0 else 0.0
+        gained = max(_lifted_gain(state, inner), 0.0) if lifted else state.rollout_objective - objective
+        gain = gained / (work * abs(objective)) if objective != 0 else 0.0
     return state.schedule.finish.after(gain, inner.damping)
+
+
+def _lifted_gain(state: SolverState, inner: InnerResult) -> float:
+    """By how much L_beta has fallen, at the new multipliers: rollouts say little until their defects are closed."""
+    assert inner.multipliers is not None
+    before = state.point.defects, state.point.objective
+    after = inner.point.defects, inner.point.objective
+
+    def value(defects: tuple[Array, ...], objective: float) -> float:
+        pairs = zip(inner.multipliers or (), defects, strict=True)
+        return objective + sum(float(np.vdot(multiplier, defect)) for multiplier, defect in pairs)
+
+    return value(*before) - value(*after)
 
 
 def has_settled(

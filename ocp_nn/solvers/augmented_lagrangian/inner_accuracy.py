@@ -7,12 +7,13 @@ import numpy as np
 from .inner_result import InnerResult
 from .linearisation import Method
 from .options import Options
+from .schedule import GAUSS_NEWTON, LIFTED, NEWTON
 from .state import SolverState
 
 __all__ = ["counted", "inner_method", "inner_steps", "inner_tolerance"]
 
-# Steps of an outer iteration of the finish: with the exact Hessian, and by Gauss-Newton.
-_NEWTON_STEPS, _FINISH_STEPS = 2, 2
+# Steps of an outer iteration of the finish: with the exact Hessian, by Gauss-Newton, and lifted.
+_NEWTON_STEPS, _FINISH_STEPS, _LIFTED_STEPS = 2, 2, 10
 
 # A softened restart allows so many times the inner steps: the states then move far before the defects close.
 _RESTART_PATIENCE = 4
@@ -35,6 +36,8 @@ def inner_tolerance(options: Options, state: SolverState, first: float) -> float
 
 def inner_steps(state: SolverState, options: Options) -> int:
     """Steps allowed in the next outer iteration."""
+    if state.schedule.finish is not None and state.schedule.finish.prefers_lifted:
+        return _LIFTED_STEPS
     if state.schedule.finish is not None and state.schedule.finish.prefers_second_order:
         return _NEWTON_STEPS
     if state.schedule.finish is not None:
@@ -55,6 +58,6 @@ def inner_method(state: SolverState, options: Options) -> Method:
 
 def counted(state: SolverState, inner: InnerResult) -> dict[str, int]:
     """The counts with the work of an outer iteration."""
-    second_order = state.schedule.finish is not None and state.schedule.finish.prefers_second_order
-    steps = "newton" if second_order else "gauss_newton"
+    kind = GAUSS_NEWTON if state.schedule.finish is None else state.schedule.finish.preferred
+    steps = {GAUSS_NEWTON: "gauss_newton", NEWTON: "newton", LIFTED: "lifted"}[kind]
     return state.added(**{steps: inner.steps, "least_squares": inner.solves, "hessian_products": inner.products})

@@ -185,7 +185,8 @@ class Expansion:
         swept = second_order_sweep(
             problem, self.stages, (_NONE, *self.costates), du, self.bends, point.defects, self.output_gradients
         )
-        states = tuple([np.zeros_like(x) if dx is None else dx for x, dx in zip(point.states, swept.tangents, strict=True)])
+        tangents = zip(point.states, swept.tangents, strict=True)
+        states = tuple([np.zeros_like(x) if dx is None else dx for x, dx in tangents])
         decay = zip(problem.decay_gradient(point.controls), problem.decay_product(point.controls, du), strict=True)
         pairs = zip(swept.pulled, decay, strict=True)
         return states, swept.etas, np.concatenate([pull + first + second for pull, (first, second) in pairs])

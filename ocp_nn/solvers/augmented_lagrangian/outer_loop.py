@@ -54,12 +54,13 @@ from .initialise import initialise
 from .inner_accuracy import counted, inner_method, inner_steps, inner_tolerance
 from .inner_result import InnerResult
 from .lagrangian import AugmentedLagrangian
+from .lifted import minimise_lifted
 from .minimum import curvature_at, is_looked_at, is_minimum, way_down
 from .options import Options
-from .penalty import bounded_multipliers, first_penalty, raised_penalty
+from .penalty import bounded_multipliers, first_penalty, raised_penalty, soft_penalty
 from .restarts import next_fruitless, restart_controls, restart_kind, softened
 from .rollouts import follows, rolled_out, rollout_objective, safeguarded
-from .schedule import Restart, Schedule
+from .schedule import Finish, Restart, Schedule
 from .state import COUNTS, Best, Initial, SolverState
 
 __all__ = ["init", "returned", "solution", "step", "terminate"]
@@ -137,7 +138,7 @@ def step(
     reached = replace(
         state,
         point=inner.point,
-        multipliers=bounded_multipliers(lagrangian.estimate(inner.point), problem, options),
+        multipliers=bounded_multipliers(inner.multipliers or lagrangian.estimate(inner.point), problem, options),
         penalty=raised_penalty(state, violation, options),
         violation=violation,
         damping=inner.damping,
@@ -220,6 +221,8 @@ def _subproblem(
     problem: OptimalControlProblem, state: SolverState, options: Options, deadline: float, observe: Observer | None
 ) -> tuple[AugmentedLagrangian, InnerResult]:
     """L_beta for the multipliers and penalties of the state, and its approximate minimum."""
+    if state.is_lifted:
+        return _lifted_subproblem(problem, state, options, deadline, observe)
     lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty, projects(problem, state))
     inner = minimise(
         lagrangian,
@@ -236,13 +239,37 @@ def _subproblem(
     return lagrangian, inner
 
 
+def _lifted_subproblem(
+    problem: OptimalControlProblem, state: SolverState, options: Options, deadline: float, observe: Observer | None
+) -> tuple[AugmentedLagrangian, InnerResult]:
+    """The same in the finish with the states as variables, which moves the multipliers too."""
+    lagrangian = AugmentedLagrangian(problem, state.multipliers, state.penalty)
+    inner = minimise_lifted(
+        lagrangian,
+        lagrangian.again(state.point),
+        state.inner_damping,
+        tolerance=0.0 if state.is_at_rest(options.tolerance) else options.tolerance,
+        max_steps=inner_steps(state, options),
+        method=inner_method(state, options),
+        deadline=deadline,
+        observe=observe,
+    )
+    assert inner.multipliers is not None
+    return replace(lagrangian, multipliers=inner.multipliers), inner
+
+
 def _next_phase(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
     """The state as the coming iteration begins: started over or in the finish, where the schedule says so."""
     restart = restart_kind(problem, state, options)
     if restart is not None:
         return _restarted(problem, state, options, restart)
     if state.schedule.settled and state.schedule.finish is None and options.second_order:
-        return _eliminated(problem, state, state.best, options)
+        return _eliminated(problem, state, state.best, first_finish(problem, state, options))
+    finish = state.schedule.finish
+    if finish is not None and finish.prefers_lifted and not state.is_lifted:
+        return _lifted(problem, state, options)
+    if finish is not None and state.is_lifted and not finish.prefers_lifted:
+        return _eliminated(problem, state, state.safeguard, finish)
     return state
 
 
@@ -262,7 +289,8 @@ def _left_saddle(problem: OptimalControlProblem, state: SolverState, options: Op
     lower = None if is_minimum(curvature.value) else way_down(problem, state.point.controls, curvature)
     if lower is None:
         return state
-    return replace(_eliminated(problem, state, lower, options), counts=state.added(escapes=1))
+    finish = first_finish(problem, state, options)
+    return replace(_eliminated(problem, state, lower, finish), counts=state.added(escapes=1))
 
 
 def _next_schedule(
@@ -292,8 +320,8 @@ def _restarted(problem: OptimalControlProblem, state: SolverState, options: Opti
     return replace(begun, best=state.best, schedule=schedule, outer=state.outer, counts=state.added(restarts=1))
 
 
-def _eliminated(problem: OptimalControlProblem, state: SolverState, begin: Best, options: Options) -> SolverState:
-    """The state that the finish begins with, at a rollout: every penalty infinite."""
+def _eliminated(problem: OptimalControlProblem, state: SolverState, begin: Best, finish: Finish) -> SolverState:
+    """The state at a rollout in the finish, every penalty infinite."""
     penalty = (np.inf,) * len(state.penalty)
     rollout = problem.rollout(begin.controls, initial=begin.initial)
     point = AugmentedLagrangian(problem, state.multipliers, penalty).at(rollout.controls, rollout.states)
@@ -305,5 +333,15 @@ def _eliminated(problem: OptimalControlProblem, state: SolverState, begin: Best,
         safeguard=begin,
         stationarity=np.inf,
         rollout_objective=begin.objective,
-        schedule=replace(state.schedule, finish=first_finish(problem, state, options), curvature=None),
+        schedule=replace(state.schedule, finish=finish, curvature=None),
     )
+
+
+def _lifted(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
+    """The state in the finish with its states as variables, and the adjoints as multipliers."""
+    penalty = soft_penalty(problem, options)
+    trajectory = problem.lift(state.point.controls)
+    assert trajectory.multipliers is not None
+    multipliers = trajectory.multipliers[1:]
+    point = AugmentedLagrangian(problem, multipliers, penalty).at(trajectory.controls, trajectory.states)
+    return replace(state, point=point, multipliers=multipliers, penalty=penalty)

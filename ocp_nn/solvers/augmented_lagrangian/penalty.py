@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from ...problem.optimal_control import OptimalControlProblem
 from .options import Options
 from .state import SolverState
 
-__all__ = ["bounded_multipliers", "first_penalty", "raised_penalty"]
+__all__ = ["bounded_multipliers", "first_penalty", "raised_penalty", "soft_penalty"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
@@ -36,11 +38,19 @@ def first_penalty(problem: OptimalControlProblem, options: Options) -> tuple[flo
     return tuple(float(beta) if k + 1 in nodes else np.inf for k, beta in enumerate(values))
 
 
+def soft_penalty(problem: OptimalControlProblem, options: Options) -> tuple[float, ...]:
+    """beta_k of lifted steps: at every node so that a defect costs what a residual of its size does."""
+    soft = first_penalty(problem, replace(options, penalty="auto"))
+    return tuple([beta / _RELATIVE_PENALTY for beta in soft])
+
+
 def raised_penalty(state: SolverState, violation: tuple[float, ...], options: Options) -> tuple[float, ...]:
-    """Every beta_k whose defects did not fall enough, times the growth factor, up to the cap.
+    """Every beta_k whose defects did not fall enough, times the growth factor, up to the cap; in the finish no other.
 
     Defects well within the tolerance need no more: beta times their rounding would drown the gradient.
     """
+    if state.schedule.finish is not None:
+        return state.penalty
     enough = _CLOSED * options.tolerance
     return tuple(
         min(beta * options.penalty_growth, max(beta, options.max_penalty))

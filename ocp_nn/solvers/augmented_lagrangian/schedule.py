@@ -15,55 +15,72 @@ from numpy.typing import NDArray
 from ...base.display import brief
 from .damping import Damping
 
-__all__ = ["Finish", "Restart", "Schedule"]
+__all__ = ["GAUSS_NEWTON", "LIFTED", "NEWTON", "WORTHWHILE", "Finish", "Restart", "Schedule"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 Restart = Literal["perturbed", "new"]
 
-# What a least-squares solve must gain, relative to J, for Gauss-Newton not to ask what the exact Hessian can do.
-_WORTHWHILE = 1e-3
+# What a least-squares solve must gain, relative to J, for Gauss-Newton not to ask what exact Hessians can do.
+WORTHWHILE = 1e-3
+
+# Kinds of steps of the finish, by their place in it.
+GAUSS_NEWTON, NEWTON, LIFTED = range(3)
 
 
 @dataclass(frozen=True)
 class Finish:
-    """The finish in the controls alone: which of two kinds of steps is taken, and what they gain for their work.
+    """The finish: which kind of steps is taken, and what each kind gains for its work.
 
-    Gauss-Newton steps do better far from a solution, exact Hessians near one, and where the border is depends on the
-    problem.  So the kind that last gained more, relative to J and for its work, goes on.  Each has its own damping.
+    Gauss-Newton steps do better far from a solution, exact Hessians near one; in the controls alone they are cheaper,
+    with the states as variables (lifted) they go further where valleys are curved; and where the borders are depends on
+    the problem.  So the kind that last gained most, relative to J and for its work, goes on.  Each has its own damping.
 
     Attributes
     ----------
-    damping : tuple of 2 Damping
-        Of Gauss-Newton and of second-order steps, to continue with.
-    gains : tuple of 2 floats
+    damping : tuple of Damping
+        Of Gauss-Newton, of second-order steps and, where there are any, of lifted ones, to continue with.
+    gains : tuple of floats
         Their latest gains; negative where no step was possible.
-    second_order : bool
-        Whether the last steps were refined by the exact Hessian.
+    kind : int
+        What the last steps were.
     """
 
-    damping: tuple[Damping, Damping]
-    gains: tuple[float, float] = (np.inf, _WORTHWHILE)
-    second_order: bool = False
+    damping: tuple[Damping, ...]
+    gains: tuple[float, ...] = (np.inf, WORTHWHILE)
+    kind: int = GAUSS_NEWTON
+
+    @property
+    def preferred(self) -> int:
+        """The kind to go on with: of equal gains the first; lifted steps once the others crawl."""
+        crawl = max(self.gains[:LIFTED]) <= WORTHWHILE
+        if crawl and len(self.gains) > LIFTED and self.gains[LIFTED] >= 0:
+            return LIFTED
+        return self.gains.index(max(self.gains))
 
     @property
     def prefers_second_order(self) -> bool:
         """Whether the next steps are to be refined by the exact Hessian."""
-        return self.gains[1] > self.gains[0]
+        return self.preferred == NEWTON
+
+    @property
+    def prefers_lifted(self) -> bool:
+        """Whether the next steps have the states as variables."""
+        return self.preferred == LIFTED
 
     @property
     def next_damping(self) -> Damping:
-        return self.damping[self.prefers_second_order]
+        return self.damping[self.preferred]
 
     def after(self, gain: float, damping: Damping) -> Finish:
         """What follows the preferred steps, given what they gained and the damping they ended with."""
-        if self.prefers_second_order:
-            return Finish((self.damping[0], damping), (self.gains[0], gain), True)
-        return Finish((damping, self.damping[1]), (gain, self.gains[1]), False)
+        kind = self.preferred
+        dampings = tuple([damping if k == kind else other for k, other in enumerate(self.damping)])
+        return Finish(dampings, tuple([gain if k == kind else other for k, other in enumerate(self.gains)]), kind)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether neither kind of step is possible any more."""
+        """Whether no kind of step is possible any more."""
         return max(self.gains) < 0
 
 

@@ -17,7 +17,7 @@ from ...problem.record import Record
 from ...problem.trajectory import Trajectory
 from .damping import Damping
 from .lagrangian import Point
-from .schedule import Schedule
+from .schedule import GAUSS_NEWTON, NEWTON, Schedule
 
 __all__ = [
     "COUNTS",
@@ -42,8 +42,8 @@ SCHEDULE: Table = {
     "fresh": Optional(FLAG, False), "curvature": Optional(or_none(NUMBER), None),
 }  # fmt: skip
 
-# Work that is counted; ``escapes`` came later, and older files do not have it.
-LATER_COUNTS = ("escapes",)
+# Work that is counted; some names came later, and older files do not have them.
+LATER_COUNTS = ("escapes", "lifted")
 COUNTS = ("gauss_newton", "least_squares", "newton", "hessian_products", "restarts", "sample_steps", *LATER_COUNTS)
 
 
@@ -56,6 +56,11 @@ class Best:
     initial: Array | None = None
 
     __repr__ = brief
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return sum([len(u) for u in self.controls])
 
     def better(self, other: Best) -> Best:
         """The one with the lower objective."""
@@ -89,7 +94,8 @@ class SolverState:
         The phase of the solve.
     outer : int
     counts : dict
-        Work so far; ``sample_steps`` are least-squares problems of the sample start, ``escapes`` saddles left.
+        Work so far; ``sample_steps`` are least-squares problems of the sample start, ``escapes``
+        saddles left, ``lifted`` lifted Newton steps.
     """
 
     point: Point
@@ -111,14 +117,19 @@ class SolverState:
     def phase(self) -> str:
         """What the last step did."""
         finish = self.schedule.finish
-        if finish is not None and finish.second_order:
-            return "second order"
+        if finish is not None and finish.kind != GAUSS_NEWTON:
+            return "second order" if finish.kind == NEWTON else "lifted Newton"
         return "single shooting" if np.isinf(self.penalty).all() else "augmented Lagrangian"
 
     @property
     def is_softened(self) -> bool:
         """Whether the last restart has given the states more freedom."""
         return self.counts["restarts"] > 0 and not self.schedule.fresh
+
+    @property
+    def is_lifted(self) -> bool:
+        """Whether this is the finish with its states as variables."""
+        return self.schedule.finish is not None and bool(np.isfinite(self.penalty).any())
 
     @property
     def inner_damping(self) -> Damping:
@@ -194,6 +205,6 @@ def record(state: Any, seconds: float) -> Record:
         max_defect=state.point.max_defect,
         stationarity=state.stationarity,
         penalty=max(state.penalty, default=np.inf),
-        steps=state.counts["least_squares"] + state.counts["newton"],
+        steps=sum(state.counts.get(name, 0) for name in ("least_squares", "newton", "lifted")),
         seconds=seconds,
     )

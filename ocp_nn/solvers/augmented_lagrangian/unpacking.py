@@ -48,7 +48,7 @@ from .damping import Damping
 from .lagrangian import AugmentedLagrangian
 from .options import Options
 from .over_time.files import horizon_arrays, unpacked_horizon_state
-from .schedule import Finish, Schedule
+from .schedule import GAUSS_NEWTON, LIFTED, NEWTON, Finish, Schedule
 from .state import COUNTS as WORK
 from .state import LATER_COUNTS, SCHEDULE, STATE, Best, SolverState
 from .unpacking_problems import unpacked_network, unpacked_problem
@@ -68,7 +68,10 @@ _META: Table = {
 _STATUS: Table = {"status": one_of(*(status.value for status in Status))}
 _DAMPING: Table = {"value": POSITIVE, "growth": POSITIVE}
 _STEERING: Table = {"damping": _OBJECT, "best": NUMBER, "safeguard": NUMBER, "finish": or_none(_OBJECT)}
-_FINISH: Table = {"damping": listed(_OBJECT, 2), "gains": listed(NUMBER, 2), "second_order": FLAG}
+_FINISH: Table = {
+    "damping": listed(_OBJECT), "gains": listed(NUMBER), "kind": Optional(COUNT, GAUSS_NEWTON),
+    "second_order": Optional(FLAG, False),
+}  # fmt: skip
 
 # An option is of the kind of its default; those that a file does not name keep it.
 _KINDS = {bool: FLAG, int: COUNT, float: NUMBER, str: TEXT}
@@ -281,5 +284,11 @@ def _damping(values: Any) -> Damping:
 
 def _finish(values: Any) -> Finish:
     values = checked("the finish of the state", values, _FINISH)
-    damping, other = map(_damping, values["damping"])
-    return Finish((damping, other), tuple(values["gains"]), values["second_order"])
+    damping, gains = tuple(map(_damping, values["damping"])), tuple(values["gains"])
+    kind = NEWTON if values["second_order"] else values["kind"]  # files from before lifted steps
+    if not (len(damping) == len(gains) in (NEWTON + 1, LIFTED + 1) and kind < len(gains)):
+        raise ValueError(
+            f"the finish of the state has {len(damping)} dampings, {len(gains)} gains and kind {kind}, expected two or "
+            "three of both and the place of one of them"
+        )
+    return Finish(damping, gains, kind)
