@@ -31,7 +31,8 @@ from scipy.linalg import lapack
 
 from ...forward_dp import Prepared, prepare
 from ...network.linear_stages import LinearStage
-from ...problem.curvature import condensed_hessian, hessian_product, second_order_sweep
+from ...problem.curvature import Swept, condensed_hessian, second_order_sweep
+from ...problem.dense_chain import DenseChain
 from ...problem.optimal_control import OptimalControlProblem
 from .damping import Damping
 from .inner_result import InnerResult
@@ -58,7 +59,7 @@ _GROWING = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Condensed:
-    """A step of the quadratic program: du, the decrease it promises, Hessian products, and what follows for x, lambda."""
+    """A step of the quadratic program: du, the promised decrease, Hessian products, and what follows for x, lambda."""
 
     controls: Arrays
     predicted: float
@@ -123,9 +124,8 @@ class Expansion:
     def hessian(self, vector: Array) -> Array:
         """The condensed Hessian times a direction, (P,) -> (P,)."""
         problem, direction = self.problem, self.problem.split(vector)
-        costates = (_NONE, *self.costates)
-        product = hessian_product(problem, self.stages, costates, direction, self.bends, self.point.controls)
-        return np.concatenate(product)
+        decayed = np.concatenate(problem.decay_product(self.point.controls, direction))
+        return np.concatenate(self._sweep(direction).pulled) + decayed
 
     @cached_property
     def dense_hessian(self) -> Array:
@@ -182,14 +182,23 @@ class Expansion:
     def _swept(self, du: Arrays) -> tuple[Arrays, Arrays, Array]:
         """dx, the multipliers, and the gradient of the condensed program after du."""
         problem, point = self.problem, self.point
-        swept = second_order_sweep(
-            problem, self.stages, (_NONE, *self.costates), du, self.bends, point.defects, self.output_gradients
-        )
+        swept = self._sweep(du, point.defects, self.output_gradients)
         tangents = zip(point.states, swept.tangents, strict=True)
         states = tuple([np.zeros_like(x) if dx is None else dx for x, dx in tangents])
         decay = zip(problem.decay_gradient(point.controls), problem.decay_product(point.controls, du), strict=True)
         pairs = zip(swept.pulled, decay, strict=True)
         return states, swept.etas, np.concatenate([pull + first + second for pull, (first, second) in pairs])
+
+    @cached_property
+    def _chain(self) -> DenseChain | None:
+        """The layers stacked, where they are alike."""
+        return DenseChain.of(self.problem, self.stages, self.costates, self.bends)
+
+    def _sweep(self, du: Arrays, gaps: Arrays | None = None, gradients: Arrays | None = None) -> Swept:
+        if self._chain is not None:
+            return self._chain.sweep(du, gaps, gradients)
+        costates = (_NONE, *self.costates)
+        return second_order_sweep(self.problem, self.stages, costates, du, self.bends, gaps, gradients)
 
     def moved(self, step: Condensed) -> tuple[Expansion, float]:
         """The expansion after a step, and by how much L_beta falls at the new multipliers."""
