@@ -39,7 +39,8 @@ def alike(problem, value=0.1):
 def pencil(problem, controls):
     """Eigenvalues of the Hessian in the metric of Gauss-Newton's, and vectors, dense: the oracle."""
     metric = reduced_hessian(problem, controls, gauss_newton=True)
-    return eigh(reduced_hessian(problem, controls), metric)
+    slope = np.trace(metric) / len(metric) - problem.weight_decay
+    return eigh(reduced_hessian(problem, controls), metric + 1e-3 * slope * np.eye(len(metric)))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_zero_weights_are_left_where_they_are_a_saddle(shooting):
     start = [np.zeros(length) for length in problem.block_lengths]
     result = solve(problem, start, options=Options(shooting=shooting))
     if problem.num_stages == 3:  # with two hidden layers zero is a minimum: J is of third order there
-        assert result.success and result.counts["escapes"] == 0 and result.curvature == pytest.approx(1.0)
+        assert result.success and result.counts["escapes"] == 0 and result.curvature == pytest.approx(1.0, rel=2e-3)
     else:
         assert result.success and result.counts["escapes"] >= 1
         assert result.objective < 0.9 * problem.null_objective
@@ -133,7 +134,8 @@ def test_the_way_down_is_lower_to_both_sides(saddle):
     problem, at_saddle = saddle
     controls = at_saddle.trajectory.controls
     curvature = curvature_at(problem, controls, Options())
-    assert not is_minimum(curvature.value) and is_minimum(None) and is_minimum(-1e-7)
+    assert not is_minimum(curvature.value, 1e-6) and is_minimum(None, 1e-6) and is_minimum(-0.9e-3, 1e-6)
+    assert not is_minimum(-1.1e-3, 1e-6) and is_minimum(-1.1e-3, 1e-4)
     lower = way_down(problem, controls, curvature)
     assert lower.objective < at_saddle.objective
     assert lower.objective == pytest.approx(problem.objective(problem.rollout(lower.controls)))
@@ -156,8 +158,8 @@ def test_the_certificate_shows_the_curvature_and_refuses_a_saddle(saddle):
     assert "smallest curvature, by the solver" in str(result.certificate)
     other = certify(problem, result.trajectory)
     assert other.relative_curvature is None and "by the solver" not in str(other)
-    refused = type(other)(**vars(other) | {"relative_curvature": -1e-3})
-    assert refused.failures() == ("negative curvature: -1.00e-03 of Gauss-Newton's is no minimum",)
+    refused = type(other)(**vars(other) | {"relative_curvature": -1e-2})
+    assert refused.failures() == ("negative curvature: -1.00e-02 of Gauss-Newton's is no minimum",)
 
 
 def test_the_curvature_goes_along_in_files(tmp_path):

@@ -55,7 +55,7 @@ def test_random_problems_keep_the_statement(script):
     outcomes = script.run_cases([*range(5, 160), *ONCE_UNCERTIFIED, *ONCE_RAISED])
     assert {o.seed: o.faults for o in outcomes if o.faults} == {}
     statuses = [outcome.status for outcome in outcomes]
-    assert statuses.count("converged") > 80 and len(set(statuses)) >= 4
+    assert statuses.count("converged") >= 80 and len(set(statuses)) >= 4
 
 
 def test_a_certificate_judges_at_the_tolerance_of_the_solve():
@@ -115,7 +115,8 @@ def test_data_of_any_size_end_in_a_status_or_one_sentence(x_size, y_size, activa
         assert "flow" in str(error) and "scale the data" in str(error)
         return
     result = solve(problem, options=Options(max_outer=15, max_restarts=1))
-    assert result.status in (Status.CONVERGED, Status.STALLED, Status.NON_FINITE, Status.OUTER_LIMIT)
+    possible = (Status.CONVERGED, Status.STALLED, Status.AT_KINK, Status.NON_FINITE, Status.OUTER_LIMIT)
+    assert result.status in possible and (activation == "relu" or result.status is not Status.AT_KINK)
     assert result.certificate.passed() or not result.success
     assert_stepping_by_hand_is_quiet(problem)
 

@@ -39,7 +39,7 @@ def test_the_larger_gain_is_preferred_and_gauss_newton_where_they_are_equal(gain
 
 
 def test_gauss_newton_goes_first_and_until_it_gains_less_than_a_thousandth():
-    assert not START.prefers_second_order and not START.second_order
+    assert not START.prefers_second_order and START.kind == 0
     assert not START.after(1.01e-3, Damping(3.0)).prefers_second_order
     assert START.after(0.99e-3, Damping(3.0)).prefers_second_order
 
@@ -100,7 +100,7 @@ def test_the_steps_taken_are_those_that_were_preferred(finishing):
         second_order = before.schedule.finish.prefers_second_order
         kinds.add(second_order)
         worked = {name: after.counts[name] - before.counts[name] for name in after.counts}
-        assert after.schedule.finish.second_order is second_order
+        assert after.schedule.finish.kind == second_order
         assert after.phase == ("second order" if second_order else "single shooting")
         assert worked["newton" if second_order else "gauss_newton"] <= 2
         assert worked["gauss_newton" if second_order else "newton"] == 0
@@ -114,7 +114,8 @@ def test_gains_are_relative_decreases_for_the_work(finishing):
         worked = {name: after.counts[name] - before.counts[name] for name in after.counts}
         work = worked["least_squares"] + 0.25 * worked["hessian_products"]
         second_order = before.schedule.finish.prefers_second_order
-        if worked["newton"] + worked["gauss_newton"]:
+        looked_at = after.schedule.curvature is not None  # at the end, by products that are no part of the steps
+        if worked["newton"] + worked["gauss_newton"] and not looked_at:
             gain = (before.rollout_objective - after.rollout_objective) / (work * after.rollout_objective)
             assert after.schedule.finish.gains[second_order] == pytest.approx(gain, rel=1e-12, abs=1e-15)
         assert after.schedule.finish.gains[not second_order] == before.schedule.finish.gains[not second_order]

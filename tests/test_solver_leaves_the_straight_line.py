@@ -227,8 +227,8 @@ def test_a_solve_goes_on_from_a_file_after_a_restart_with_new_weights(tmp_path):
     """The kind of the last restart decides how many steps an iteration has."""
     problem = held_at_a_line_by_seed_0()
     whole = solve(problem)
-    hard = [record.penalty == np.inf for record in whole.history]
-    first = next(k for k in range(1, len(hard)) if hard[k - 1] and not hard[k])
+    soft = [record.phase == "augmented Lagrangian" for record in whole.history]
+    first = next(k for k in range(1, len(soft)) if soft[k] and not soft[k - 1])
     part = solve(problem, options=Options(max_outer=first + 1))
     assert part.counts["restarts"] == 1 and part.state.schedule.fresh and part.state.schedule.finish is None
     part.save(tmp_path / "part.npz")

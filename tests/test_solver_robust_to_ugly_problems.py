@@ -72,7 +72,8 @@ def test_ugly_problems_are_solved_or_end_with_a_remedy(make, shooting):
     problem = make()
     start = init(problem, options=Options(shooting=shooting, **LIMITED)).best.objective
     result = solve(problem, options=Options(shooting=shooting, **LIMITED))
-    assert result.status in (Status.CONVERGED, Status.OUTER_LIMIT, Status.STALLED)
+    assert result.status in (Status.CONVERGED, Status.OUTER_LIMIT, Status.STALLED, Status.AT_KINK)
+    assert problem.has_kinks or result.status is not Status.AT_KINK
     assert result.success or result.status.remedy in result.message
     assert_usable(problem, result)
     assert result.rollout_objective <= start

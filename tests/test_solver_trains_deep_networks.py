@@ -95,7 +95,7 @@ def test_the_second_order_finish_converges_where_gauss_newton_does_not():
     """Within as many outer iterations, each of five Gauss-Newton steps or two with the exact Hessian."""
     problem = sin2x("tanh", 3, 8, 0, weight_decay=0.05)
     finished = solve(problem, options=Options(max_outer=200))
-    assert finished.status is Status.CONVERGED and finished.max_defect == 0.0
+    assert finished.status is Status.CONVERGED and finished.max_defect < 1e-6
     plain = solve(problem, options=Options(second_order=False, max_outer=200))
     assert plain.status is Status.OUTER_LIMIT and plain.counts["newton"] == 0
     assert plain.stationarity > 10 * finished.stationarity

@@ -37,7 +37,7 @@ from .optimal_control import PROBLEM, OptimalControlProblem
 from .training import TrainingProblem
 from .trajectory import Trajectory
 
-__all__ = ["NEGLIGIBLE_CURVATURE", "Certificate", "LayerDefect", "certify"]
+__all__ = ["Certificate", "LayerDefect", "certify", "least_curvature"]
 
 Array = NDArray[np.float64]
 
@@ -46,9 +46,6 @@ _SHOWN = 40
 
 # Unless a tolerance is given: that of the solver's defaults.
 _TOLERANCE = 1e-6
-
-# Negative curvature, relative to Gauss-Newton's, up to which a point counts as a minimum.
-NEGLIGIBLE_CURVATURE = 1e-6
 
 # The gap is a sum over all defects weighted by multipliers: it may be this much larger than the tolerance.
 _GAP_FACTOR = 100.0
@@ -161,7 +158,7 @@ class Certificate:
             noise = 1e-5 * max(1.0, abs(self.largest_curvature))
             if not self.smallest_curvature >= -noise:
                 found.append(f"negative curvature: {self.smallest_curvature:.2e} is no minimum")
-        if self.relative_curvature is not None and not self.relative_curvature >= -NEGLIGIBLE_CURVATURE:
+        if self.relative_curvature is not None and not self.relative_curvature >= least_curvature(tolerance):
             found.append(f"negative curvature: {self.relative_curvature:.2e} of Gauss-Newton's is no minimum")
         return tuple(found)
 
@@ -227,6 +224,14 @@ class Certificate:
 
 def _defect_cell(defect: LayerDefect) -> str:
     return f"max {defect.max:.2e} (unit {defect.unit}, sample {defect.sample}), rms {defect.rms:.2e}"
+
+
+def least_curvature(tolerance: float) -> float:
+    """The smallest curvature, relative to Gauss-Newton's, at which a point counts as a minimum: -tolerance^(1/2).
+
+    That is as much as a gradient within the tolerance leaves open (Nesterov and Polyak 2006).
+    """
+    return -float(np.sqrt(tolerance))
 
 
 def certify(

@@ -3,8 +3,11 @@
 A stationary point may be a saddle, and steps by gradients come to rest there.  So once defects and gradient are within
 the tolerance, the smallest curvature of J(u) is looked for (:mod:`.lanczos`), relative to that of Gauss-Newton:
 
-    theta = min_v v'Hv / v'Mv >= -1e-6        a minimum as far as second order tells
-    theta < -1e-6                             a saddle: the loop goes on from a lower point along +v or -v
+    theta = min_v v'Hv / v'Mv,        M = H_GN + mu I with mu a thousandth of its mean diagonal entry
+
+Where theta < -1e-6 a lower point is looked for along +v and -v, and the loop goes on from there.  Where there is none
+that is lower by 1e-8 max(1, J), theta >= -tolerance^(1/2) counts as a minimum: a gradient within the tolerance leaves
+that much open (Nesterov and Polyak 2006); below it the solve is stalled at a saddle.
 
 At a feasible point H is the Hessian of the Lagrangian on the tangent space of the dynamics, so that this serves every
 formulation.  Not looked at: problems with a free x_0, and subproblems of the loop for constraints, which has a check of
@@ -18,27 +21,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...problem.certificate import NEGLIGIBLE_CURVATURE
+from ...problem.certificate import least_curvature
 from ...problem.optimal_control import OptimalControlProblem
 from .damping import Damping, first_damping
-from .lagrangian import ROUNDING, AugmentedLagrangian
+from .lagrangian import AugmentedLagrangian
 from .lanczos import smallest_curvature
 from .linearisation import Linearisation, Method
 from .options import Options
 from .rollouts import rollout_objective
 from .state import Best
 
-__all__ = ["Curvature", "curvature_at", "is_looked_at", "is_minimum", "way_down"]
+__all__ = ["MOST_ESCAPES", "NEGATIVE", "Curvature", "curvature_at", "is_looked_at", "is_minimum", "way_down"]
 
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
-# mu of M, relative to the mean diagonal entry of Gauss-Newton's matrix, and its growth where that has no factor.
-_DAMPING, _GROWTH = 1e-10, 100.0
+# theta below which a way down is looked for.
+NEGATIVE = -1e-6
 
-# Along a way down: the longest step, in parts of the one by which M raises a quadratic by J, halvings of it, and what
-# part of the decrease that the curvature promises must come.
-_LONGEST, _HALVINGS, _FORETOLD = 1.0, 40, 0.25
+# mu of M, relative to the mean diagonal entry of Gauss-Newton's matrix: directions that the data and the weight decay
+# leave open are measured by it.
+_DAMPING = 1e-3
+
+# Along a way down: the longest step, in parts of the one by which M raises a quadratic by J, halvings of it, what part
+# of the decrease that the curvature promises must come, and how much at least, relative to max(1, J).
+_LONGEST, _HALVINGS, _FORETOLD, _LEAST = 1.0, 40, 0.25, 1e-8
+
+# Saddles that a solve leaves at most.
+MOST_ESCAPES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +70,9 @@ class Curvature:
     products: int
 
 
-def is_minimum(curvature: float | None) -> bool:
-    """Whether this smallest curvature is a minimum's; one that is not known, too."""
-    return curvature is None or curvature >= -NEGLIGIBLE_CURVATURE
+def is_minimum(curvature: float | None, tolerance: float) -> bool:
+    """Whether this smallest curvature counts as a minimum's; one that is not known does."""
+    return curvature is None or curvature >= least_curvature(tolerance)
 
 
 def is_looked_at(problem: OptimalControlProblem, options: Options) -> bool:
@@ -81,19 +91,16 @@ def curvature_at(problem: OptimalControlProblem, controls: Arrays, options: Opti
         lagrangian, point, Damping(damping), Method(form=options.form, max_memory=options.max_memory)
     )
     start = np.random.default_rng(options.seed).standard_normal(problem.num_controls)
-    for grown in damping * _GROWTH ** np.arange(4):
-        try:
-            factor = local.prepared.damped(float(grown))
-        except np.linalg.LinAlgError:
-            continue
-        found = smallest_curvature(local.hessian, factor.precondition, start, negligible=0.1 * NEGLIGIBLE_CURVATURE)
-        if np.isfinite(found.value):
-            return Curvature(found.value, found.vector, found.products)
-    return None
+    try:
+        factor = local.prepared.damped(damping)
+        found = smallest_curvature(local.hessian, factor.precondition, start, negligible=-0.1 * NEGATIVE)
+    except np.linalg.LinAlgError:
+        return None
+    return Curvature(found.value, found.vector, found.products) if np.isfinite(found.value) else None
 
 
 def way_down(problem: OptimalControlProblem, controls: Arrays, curvature: Curvature) -> Best | None:
-    """A lower rollout along negative curvature, to the side that falls more; None where rounding hides it."""
+    """A lower rollout along negative curvature, to the side that falls more; None where it gains next to nothing."""
     flat, before = np.concatenate(controls), rollout_objective(problem, controls)
     found = [_lower(problem, flat, sense * curvature.direction, before, curvature.value) for sense in (1.0, -1.0)]
     lower = [rollout for rollout in found if rollout is not None]
@@ -104,7 +111,7 @@ def _lower(problem: OptimalControlProblem, flat: Array, along: Array, before: fl
     length = _LONGEST * np.sqrt(2.0 * before)
     for _ in range(_HALVINGS):
         promised = -0.5 * curvature * length**2
-        if promised <= ROUNDING * before:
+        if promised <= _LEAST * max(1.0, before):
             return None
         controls = problem.split(flat + length * along)
         objective = rollout_objective(problem, controls)

@@ -55,7 +55,7 @@ from .inner_accuracy import counted, inner_method, inner_steps, inner_tolerance
 from .inner_result import InnerResult
 from .lagrangian import AugmentedLagrangian
 from .lifted import minimise_lifted
-from .minimum import curvature_at, is_looked_at, is_minimum, way_down
+from .minimum import MOST_ESCAPES, NEGATIVE, curvature_at, is_looked_at, is_minimum, way_down
 from .options import Options
 from .penalty import bounded_multipliers, first_penalty, raised_penalty, soft_penalty
 from .restarts import next_fruitless, restart_controls, restart_kind, softened
@@ -162,9 +162,9 @@ def terminate(problem: OptimalControlProblem, state: SolverState, options: Optio
     options = options or Options()
     again = restart_kind(problem, state, options) is not None
     if state.is_at_rest(options.tolerance) and not again and _is_certified(problem, state, options):
-        if is_at_kink(problem, state.point.controls):
+        if state.point.objective != 0 and is_at_kink(problem, state.point.controls):
             return Status.AT_KINK
-        return Status.CONVERGED if is_minimum(state.schedule.curvature) else Status.STALLED
+        return Status.CONVERGED if is_minimum(state.schedule.curvature, options.tolerance) else Status.STALLED
     if state.outer >= options.max_outer:
         return Status.OUTER_LIMIT
     if state.counts["gauss_newton"] >= options.max_steps:
@@ -286,7 +286,8 @@ def _left_saddle(problem: OptimalControlProblem, state: SolverState, options: Op
         return state
     counts = state.added(hessian_products=curvature.products)
     state = replace(state, counts=counts, schedule=replace(state.schedule, curvature=curvature.value))
-    lower = None if is_minimum(curvature.value) else way_down(problem, state.point.controls, curvature)
+    is_saddle = curvature.value < NEGATIVE and state.counts.get("escapes", 0) < MOST_ESCAPES
+    lower = way_down(problem, state.point.controls, curvature) if is_saddle else None
     if lower is None:
         return state
     finish = first_finish(problem, state, options)
