@@ -129,6 +129,7 @@ OPTIONS = {
     "gradient_start": "boolean",
     "sample_start": "boolean",
     "second_order": "boolean",
+    "lifted": "boolean",
     "max_restarts": "integer >= 0",
     "form": "word",
     "max_memory": "positive or infinite",

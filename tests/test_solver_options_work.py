@@ -331,6 +331,15 @@ def _noting(used, name, advance):
     return noted
 
 
+@effect("lifted")
+@pytest.mark.parametrize("lifted", [True, False])
+def test_lifted(lifted):
+    x = np.random.default_rng(0).uniform(-2, 2, (30, 1))
+    problem = TrainingProblem(Network.mlp([1, 4, 4, 4, 1]), x, np.sin(2 * x), 1e-2)
+    result = solve(problem, options=Options(lifted=lifted, max_outer=60))
+    assert (result.counts["lifted"] > 0) is lifted
+
+
 @effect("second_order")
 def test_second_order():
     problem = sine(weight_decay=0.5)
@@ -418,6 +427,7 @@ def test_options_without_a_refusal_are_booleans():
         "gradient_start",
         "sample_start",
         "second_order",
+        "lifted",
     }
 
 

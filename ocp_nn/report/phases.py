@@ -23,7 +23,7 @@ __all__ = ["ELIMINATED", "WHY_ELIMINATED", "Phase", "phase_line", "phases", "wit
 
 # The phases in which every state is eliminated.
 ELIMINATED = ("single shooting", "second order")
-_ORDER = ("augmented Lagrangian", *ELIMINATED)
+_ORDER = ("augmented Lagrangian", *ELIMINATED, "lifted Newton")
 
 WHY_ELIMINATED = (
     "once the rollout follows the data, or gains little more, the states are eliminated: single shooting does the rest"

@@ -45,6 +45,7 @@ _FINE = {
     "gradient_start": [True, False],
     "sample_start": [True, False],
     "second_order": [True, False],
+    "lifted": [True, False],
     "max_restarts": [0, 1, 2],
     "form": ["auto", *FORMS],
     "max_memory": [4 * 2**30, np.inf, 1e9, 1e6],

@@ -45,7 +45,8 @@ def first_finish(problem: OptimalControlProblem, state: SolverState, options: Op
     finish = Finish((state.damping, state.damping))
     if options.globalisation == "armijo" or problem.has_free_start:
         return replace(finish, gains=(finish.gains[0], -1.0))
-    if problem.num_stages <= _SHALLOW or problem.has_kinks or not options.nodes(problem.num_stages):
+    is_deep = problem.num_stages > _SHALLOW and not problem.has_kinks
+    if not (options.lifted and is_deep and options.nodes(problem.num_stages)):
         return finish
     softer = replace(state.damping, value=_LIFTED_DAMPING * state.damping.value)
     return Finish((*finish.damping, softer), (*finish.gains, WORTHWHILE))

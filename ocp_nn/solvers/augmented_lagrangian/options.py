@@ -43,6 +43,7 @@ _KINDS: dict[str, Kind] = {
     "sample_start": checks.BOOLEAN,
     "gradient_start": checks.BOOLEAN,
     "second_order": checks.BOOLEAN,
+    "lifted": checks.BOOLEAN,
     "max_restarts": integer(0),
     "form": one_of(("auto", *FORMS)),
     "max_memory": checks.POSITIVE_OR_INFINITE,
@@ -102,7 +103,11 @@ class Options:
         Begin with L-BFGS in single shooting where the loss is that of a classifier, a factorisation is dear, signals
         reach the last state, and no initial point is given (:mod:`.gradient_start`).
     second_order : bool
-        Finish in the controls alone, with exact Hessians where they pay, once the augmented Lagrangian has settled.
+        Finish in the controls alone, with exact Hessians where they pay, once the augmented Lagrangian has settled, and
+        see that what has converged is a minimum (:mod:`.minimum`).
+    lifted : bool
+        In the finish of deep smooth networks with nodes, take Newton steps with the states as variables where those
+        without crawl (:mod:`.lifted`).
     max_restarts : int
         How often to start over: perturbed and with a smaller penalty where the result is worse than the
         state-trajectory start, with other weights where it is no better than a straight line through data that bend.
@@ -137,6 +142,7 @@ class Options:
     sample_start: bool = True
     gradient_start: bool = True
     second_order: bool = True
+    lifted: bool = True
     max_restarts: int = 40
     form: str = "auto"
     max_memory: float = 4 * 2**30
