@@ -205,7 +205,7 @@ META = {
     "state flag": (put("state", "settled", value=0), "0 for 'settled', expected true or false"),
     "no damping": (removed("state", "damping"), "the state has no entry 'damping'"),
     "damping": (put("state", "damping", value={"value": -1.0, "growth": 2.0}), "-1.0 for 'value', expected a finite"),
-    "finish": (put("state", "finish", value={"damping": []}), "for 'damping', expected a list of 2, each an object"),
+    "finish": (put("state", "finish", value={"damping": 1}), "for 'damping', expected a list, each an object"),
     "unknown option": (
         put("options", "speed", value=1),
         "the entry 'options' has an entry 'speed', expected only seed",

@@ -30,7 +30,7 @@ from ocp_nn import (
 from ocp_nn.learning.data import Scaler
 from ocp_nn.solvers.augmented_lagrangian import files as persistence
 from ocp_nn.solvers.augmented_lagrangian.damping import Damping
-from ocp_nn.solvers.augmented_lagrangian.schedule import Finish
+from ocp_nn.solvers.augmented_lagrangian.schedule import LIFTED, NEWTON, Finish
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (37, 2))
@@ -126,8 +126,9 @@ def test_every_number_of_the_solver_state_comes_back(result, tmp_path):
     [
         None,
         Finish((Damping(0.1), Damping(0.3, 4.0))),
-        Finish((Damping(1e-12, 8.0), Damping(2.0)), (0.25, -1.0), True),
-        Finish((Damping(1e19), Damping(7.0)), (-1.0, np.inf), False),
+        Finish((Damping(1e-12, 8.0), Damping(2.0)), (0.25, -1.0), NEWTON),
+        Finish((Damping(1e19), Damping(7.0)), (-1.0, np.inf)),
+        Finish((Damping(1e19), Damping(7.0), Damping(1e-9)), (-1.0, np.inf, 0.0), LIFTED),
     ],
     ids=["before", "fresh", "second order exhausted", "infinite gain"],
 )

@@ -14,6 +14,7 @@ import pytest
 import ocp_nn
 from ocp_nn import Dense, Network, Options, Status, TrainingProblem, solve
 from ocp_nn.solvers.augmented_lagrangian.outer_loop import init, step, terminate
+from ocp_nn.solvers.augmented_lagrangian.schedule import GAUSS_NEWTON, LIFTED, NEWTON
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-3, 3, (40, 1))
@@ -70,11 +71,11 @@ def moments(name, settings):
     The state then says which kind comes next, and last was.
     """
     found = finishes(name, settings)
-    kinds = {"next": lambda finish: finish.prefers_second_order, "last": lambda finish: finish.second_order}
+    kinds = {"next": lambda finish: finish.preferred, "last": lambda finish: finish.kind}
     chosen = {1, 5, 11, TOTAL - 1}
     for kind in kinds.values():
-        for value in (False, True):
-            chosen |= set([k for k, finish in enumerate(found, 1) if finish is not None and kind(finish) is value][:1])
+        for value in (GAUSS_NEWTON, NEWTON, LIFTED):
+            chosen |= set([k for k, finish in enumerate(found, 1) if finish is not None and kind(finish) == value][:1])
     return sorted(k for k in chosen if k < TOTAL)
 
 
@@ -103,7 +104,7 @@ def test_a_file_in_between_changes_nothing(name, settings, tmp_path):
 def test_the_cases_reach_every_phase():
     results = [solve(problem(n), options=Options(max_outer=TOTAL, tolerance=1e-9, **s)) for n, s in CASES]
     phases = {record.phase for result in results for record in result.history}
-    assert phases == {"augmented Lagrangian", "second order", "single shooting"}
+    assert phases == {"augmented Lagrangian", "second order", "single shooting", "lifted Newton"}
     assert any(result.counts["restarts"] for result in results)
     assert any(result.counts["hessian_products"] for result in results)
 
@@ -112,10 +113,11 @@ def test_the_cases_reach_every_phase():
 def test_the_cases_stop_before_and_after_both_kinds_of_steps_of_the_finish(name):
     found = finishes(name, {})
     at = [found[k - 1] for k in moments(name, {}) if k <= len(found)]
-    assert {(f.second_order, f.prefers_second_order) for f in at if f is not None} >= {
-        (False, False),
-        (False, True),
-        (True, False),
+    exact = NEWTON if name == "tanh" else LIFTED
+    assert {(f.kind, f.preferred) for f in at if f is not None} >= {
+        (GAUSS_NEWTON, GAUSS_NEWTON),
+        (GAUSS_NEWTON, exact),
+        (exact, exact if exact == LIFTED else GAUSS_NEWTON),
     }
     assert None in at
 

@@ -7,7 +7,7 @@ the tolerance, the smallest curvature of J(u) is looked for (:mod:`.lanczos`), r
 
 Where theta < -1e-6 a lower point is looked for along +v and -v, and the loop goes on from there.  Where there is none
 that is lower by 1e-8 max(1, J), theta >= -tolerance^(1/2) counts as a minimum: a gradient within the tolerance leaves
-that much open (Nesterov and Polyak 2006); below it the solve is stalled at a saddle.
+that much open (Nesterov and Polyak 2006); below it the solve goes on as long as it can.
 
 At a feasible point H is the Hessian of the Lagrangian on the tangent space of the dynamics, so that this serves every
 formulation.  Not looked at: problems with a free x_0, and subproblems of the loop for constraints, which has a check of

@@ -164,7 +164,8 @@ def terminate(problem: OptimalControlProblem, state: SolverState, options: Optio
     if state.is_at_rest(options.tolerance) and not again and _is_certified(problem, state, options):
         if state.point.objective != 0 and is_at_kink(problem, state.point.controls):
             return Status.AT_KINK
-        return Status.CONVERGED if is_minimum(state.schedule.curvature, options.tolerance) else Status.STALLED
+        if is_minimum(state.schedule.curvature, options.tolerance):
+            return Status.CONVERGED
     if state.outer >= options.max_outer:
         return Status.OUTER_LIMIT
     if state.counts["gauss_newton"] >= options.max_steps:
@@ -275,11 +276,9 @@ def _next_phase(problem: OptimalControlProblem, state: SolverState, options: Opt
 
 def _left_saddle(problem: OptimalControlProblem, state: SolverState, options: Options) -> SolverState:
     """The state, at a lower point in the finish where it has come to rest at a saddle."""
-    if not state.is_at_rest(options.tolerance):
-        return replace(state, schedule=replace(state.schedule, curvature=None))
-    if state.schedule.curvature is not None or not is_looked_at(problem, options):
+    if not (state.is_at_rest(options.tolerance) and is_looked_at(problem, options)):
         return state
-    if restart_kind(problem, state, options) is not None:
+    if restart_kind(problem, state, options) is not None or not _is_certified(problem, state, options):
         return state
     curvature = curvature_at(problem, state.point.controls, options)
     if curvature is None:
@@ -303,6 +302,7 @@ def _next_schedule(
         finish=next_finish(state, inner, objective),
         settled=has_settled(problem, state, inner, objective, options),
         stalled=inner.stalled and inner.steps == 0,
+        curvature=None,
     )
 
 
