@@ -130,7 +130,7 @@ def test_every_number_of_the_solver_state_comes_back(result, tmp_path):
         Finish((Damping(1e19), Damping(7.0)), (-1.0, np.inf)),
         Finish((Damping(1e19), Damping(7.0), Damping(1e-9)), (-1.0, np.inf, 0.0), LIFTED),
     ],
-    ids=["before", "fresh", "second order exhausted", "infinite gain"],
+    ids=["before", "fresh", "second order exhausted", "infinite gain", "lifted"],
 )
 def test_the_finish_comes_back(result, finish, tmp_path):
     replace(result, state=replace(result.state, schedule=replace(result.state.schedule, finish=finish))).save(
