@@ -44,7 +44,7 @@ from .solvers import augmented_lagrangian
 from .solvers.augmented_lagrangian.files import LoadError, load
 from .solvers.augmented_lagrangian.initialise import initialise
 from .solvers.augmented_lagrangian.options import Options
-from .solvers.augmented_lagrangian.race import solve_from_starts
+from .solvers.augmented_lagrangian.several_starts import solve_from_starts
 from .solvers.augmented_lagrangian.solve import solve
 from .solvers.augmented_lagrangian.state import Iterate
 from .solvers.nlp.ipopt import IpoptOptions, solve_ipopt
