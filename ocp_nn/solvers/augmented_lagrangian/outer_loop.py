@@ -15,7 +15,8 @@ What is added to the textbook algorithm (Bertsekas 1982; Birgin and Martinez 201
   whatever lambda and beta; an iterate above it is replaced by that rollout (:mod:`.rollouts`).
 * **Finish.**  Once the best rollout follows the data, or rollout and iterate agree and gain little, the states are
   eliminated and the same Gauss-Newton goes on in the controls alone, with the exact Hessian (:mod:`.newton`) while that
-  gains more for its work; the multipliers of the result are the back-propagated adjoints (:mod:`.finish`).
+  gains more for its work; the multipliers of the result are the back-propagated adjoints (:mod:`.finish`).  Where both
+  crawl, in deep smooth networks, the states are variables again, to second order (:mod:`.lifted`).
 * **Minima.**  What has come to rest is looked at to second order; a saddle is left along negative curvature, and
   the finish goes on from there (:mod:`.minimum`).
 * **Restarts.**  A solution worse than what the state-trajectory initialisation has before any training is a trap, and
