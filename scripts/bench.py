@@ -273,6 +273,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def signed(text: str, script: str, arguments: Sequence[str]) -> str:
+    """A text with the command, the commit and the processor that it comes from."""
+    return f"{text}\n\n`{' '.join(['python', f'scripts/{script}', *arguments])}`; commit {commit()}, {processor()}."
+
+
 def write_markdown(path: Path, text: str) -> None:
     """The tables, below what the file holds above the marker."""
     above, marker, _ = path.read_text().partition(MARKER) if path.is_file() else ("", "", "")

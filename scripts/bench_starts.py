@@ -25,7 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: no threads, none to be stopped
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
-from bench import commit, processor, write_markdown
+from bench import signed, write_markdown
 from bench_suite.problems import DATA, PROBLEMS, select
 from deep_suite import objective_and_gradient, starting_controls
 from scipy.optimize import minimize
@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=5.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--markdown", type=Path)
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args(arguments)
     problems, missing = select(given.problems, given.data)
     found: dict[tuple[str, str], list[float]] = {}
@@ -107,8 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = "\n".join([*table(found), *(f"\nNot there: {name}." for name in missing)])
     print(lines)
     if given.markdown:
-        command = f"python scripts/bench_starts.py {' '.join(sys.argv[1:] if arguments is None else arguments)}"
-        write_markdown(given.markdown, f"`{command}`, commit {commit()}, {processor()}.\n\n{lines}")
+        write_markdown(given.markdown, signed(lines, "bench_starts.py", arguments))
     return 0
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: no threads, none to be stopped
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
-from bench import commit, processor, write_markdown
+from bench import signed, write_markdown
 from deep_suite import CASES, QUICK_CASES, TARGET, rollout_mse, sin2x
 
 from ocp_nn import Network, Options, TrainingProblem, solve
@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["ours"], metavar="NAME")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args(arguments)
     if given.quick:
         given.seeds, given.limit = 1, min(given.limit, 5.0)
@@ -120,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         given.json.write_text(json.dumps([asdict(r) for r in runs], indent=1) + "\n")
     if given.markdown:
-        command = f"python scripts/convergence_suite.py {' '.join(sys.argv[1:] if arguments is None else arguments)}"
-        write_markdown(given.markdown, f"`{command}`, commit {commit()}, {processor()}.\n\n{lines}")
+        write_markdown(given.markdown, signed(lines, "convergence_suite.py", arguments))
     return 0
 
 

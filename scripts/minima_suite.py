@@ -27,7 +27,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: no threads, none to be stopped
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
-from bench import commit, processor, write_markdown
+from bench import signed, write_markdown
 from scipy.linalg import eigh
 
 import ocp_nn
@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=20.0, help="seconds of a solve, and of IPOPT after it")
     parser.add_argument("--quick", action="store_true", help="one seed, two weight decays")
     parser.add_argument("--markdown", type=Path)
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args(arguments)
     names = given.sets or (SETS[:1] if given.data is None else SETS)
     outcomes: dict[Case, Outcome] = {}
@@ -157,9 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = "\n".join(table(outcomes, names))
     print(lines)
     if given.markdown:
-        command = f"python scripts/minima_suite.py {' '.join(sys.argv[1:] if arguments is None else arguments)}"
-        about = f"`{command}`, commit {commit()}, {processor()}, one BLAS thread."
-        write_markdown(given.markdown, f"{about}\n\n{lines}")
+        write_markdown(given.markdown, signed(lines, "minima_suite.py", arguments))
     return 0
 
 

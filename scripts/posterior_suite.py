@@ -24,7 +24,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: no threads, none to be stopped
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
-from bench import commit, processor, write_markdown
+from bench import signed, write_markdown
 
 import ocp_nn
 from ocp_nn.learning.data import standard_splits
@@ -131,8 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> Results:
                 print(f"{name}, {rule}, split {split}: {error}", flush=True)
                 continue
         print(f"{name}, {rule}, split {split}: {results[name, rule][-1]}", flush=True)
-    command = " ".join(["python scripts/posterior_suite.py", *given])
-    text = f"{table(results)}\n\n`{command}`; commit {commit()}, {processor()}."
+    text = signed(table(results), "posterior_suite.py", given)
     print(text)
     if args.markdown:
         write_markdown(args.markdown, text)

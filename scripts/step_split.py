@@ -7,6 +7,8 @@
    with the states as variables and with all of them eliminated, as in the finish.
 2. 100 samples, 4 hidden layers of 10: the step against one iteration of IPOPT (exact Hessian, MUMPS with METIS
    ordering, the fastest setting found) on the multiple-shooting NLP of the same problem, in the same run.
+3. 100 samples, deep networks: what a lifted Newton step may use.  A product with the condensed Hessian, layers stacked
+   and one by one; that Hessian, dense; and forward DP's least squares, prepared and solved.
 
 The steps are those of the solver itself, run on a training problem from states with open defects; the pieces are
 stopwatches around its own functions.  Medians over repeats.
@@ -31,6 +33,8 @@ from ocp_nn.solvers.augmented_lagrangian import linearisation
 from ocp_nn.solvers.augmented_lagrangian.damping import Damping
 from ocp_nn.solvers.augmented_lagrangian.gauss_newton import minimise
 from ocp_nn.solvers.augmented_lagrangian.lagrangian import AugmentedLagrangian, Point
+from ocp_nn.solvers.augmented_lagrangian.lifted import Expansion
+from ocp_nn.solvers.augmented_lagrangian.linearisation import Method
 from ocp_nn.solvers.nlp.ipopt import IpoptOptions, solve_ipopt
 from ocp_nn.solvers.nlp.transcription import multiple_shooting
 
@@ -49,6 +53,9 @@ PIECES = {
 
 PENALTY, DAMPING = 100.0, 1.0
 
+# beta of lifted steps.
+SOFT = 0.5
+
 # Iterations of IPOPT to average over; the first are as dear as the later ones.
 IPOPT_ITERATIONS = 5
 
@@ -64,6 +71,7 @@ def main() -> None:
         for penalty in (PENALTY, float("inf")):
             print_split(problem_of(1000, [20] * 4), penalty, args.steps, args.repeats)
         print_ratio(problem_of(100, [10] * 4), args.steps, args.repeats)
+        print_lifted(args.repeats)
 
 
 def problem_of(num_samples: int, hidden: list[int]) -> TrainingProblem:
@@ -144,6 +152,50 @@ def print_ratio(problem: TrainingProblem, steps: int, repeats: int) -> None:
         ("IPOPT iteration, multiple shooting, MUMPS with METIS", f"{1e3 * iteration:.1f}", f"{iteration / step:.0f}"),
     ]
     print(f"\n{title(problem)}\n{format_table(('method', 'ms', 'ratio'), rows)}")
+
+
+def print_lifted(repeats: int) -> None:
+    """Milliseconds of the pieces of a lifted Newton step, medians over five times as many calls."""
+    rows = []
+    for depth, width in ((10, 5), (10, 8), (30, 5), (50, 8)):
+        problem = problem_of(100, [width] * depth)
+        lagrangian, point = open_point(problem, SOFT)
+        direction = np.random.default_rng(2).standard_normal(problem.num_controls)
+        here = Expansion(lagrangian, point, Method())
+        alone = Expansion(lagrangian, point, Method())
+        alone.__dict__["_chain"] = None  # layers one by one
+        pieces: tuple[Callable[[], Any], ...] = (
+            lambda here=here, v=direction: here.hessian(v),
+            lambda alone=alone, v=direction: alone.hessian(v),
+            lambda lagrangian=lagrangian, point=point: Expansion(lagrangian, point, Method()).dense_hessian,
+            lambda lagrangian=lagrangian, point=point: Expansion(lagrangian, point, Method()).prepared.step(
+                DAMPING, refinements=0
+            ),
+        )
+        seconds = [median_seconds(piece, 5 * repeats) for piece in pieces]
+        cells = [f"{1e3 * value:.2f}" for value in seconds]
+        rows.append((f"{depth}x{width}", f"{problem.num_controls:,}", *cells, f"{seconds[2] / seconds[3]:.0f}"))
+    columns = (
+        "network",
+        "controls",
+        "product",
+        "one by one",
+        "dense Hessian",
+        "least squares",
+        "dense / least squares",
+    )
+    print(f"\nLifted Newton, 100 samples, ms\n{format_table(columns, rows)}")
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Of a call, the first one left out."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def ipopt_iteration(problem: TrainingProblem) -> float:

@@ -16,7 +16,7 @@ from ..problem.optimal_control import OptimalControlProblem
 from ..problem.record import Status
 from ..problem.result import Result
 from ..report import LiveHistory, environment_line, final_table, problem_line, write_fit
-from ..report.phases import WHY_ELIMINATED, phase_line
+from ..report.phases import phase_line
 from ..report.summary import Fit
 from ..solvers.augmented_lagrangian.initialise import initialise
 from ..solvers.augmented_lagrangian.options import Options
@@ -192,8 +192,8 @@ def _compare(
 def _say_phases(fit: Fit, say: Callable[[str], None]) -> None:
     """How much of the solve was multiple shooting, and why not all of it."""
     say(phase_line(fit.result.history))
-    if fit.finishes_without_states:
-        say(WHY_ELIMINATED)
+    if fit.phases_note:
+        say(fit.phases_note)
 
 
 def _say_verdict(fit: Fit, say: Callable[[str], None]) -> None:

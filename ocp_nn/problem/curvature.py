@@ -168,7 +168,7 @@ def reduced_hessian(problem: OptimalControlProblem, controls: Sequence[Array], *
     outputs = problem.outputs(trajectory)
     stages, ends = problem.linearize(trajectory, outputs), outputs[len(problem.dynamics) :]
     costates = problem.backpropagate(stages, trajectory.controls, problem.output_gradients(ends)).costates[1:]
-    bends = [term.data.curvature(z, gauss_newton=gauss_newton) for term, z in zip(problem.terms, ends, strict=True)]
+    bends = problem.output_curvatures(ends, gauss_newton=gauss_newton)
     return condensed_hessian(problem, stages, None if gauss_newton else costates, bends)
 
 

@@ -18,7 +18,7 @@ __all__ = ["distance_to_kink", "is_at_kink"]
 
 Array = NDArray[np.float64]
 
-# Iterates that a kink holds are within 1e-12 of it; of a thousand units and samples the nearest is 1e-3 away by chance.
+# Iterates that a kink holds are on it but for rounding; others are that close to none by chance.
 _AT_KINK = 1e-9
 
 

@@ -209,6 +209,11 @@ class OptimalControlProblem(Structure):
         """g_j = w phi'(z) of every term, (N, m_j), given their outputs; for squares, the residuals."""
         return tuple([term.data.gradient(output) for term, output in zip(self.terms, outputs, strict=True)])
 
+    def output_curvatures(self, outputs: Sequence[Array], *, gauss_newton: bool = False) -> list[Array | None]:
+        """w phi''(z) of every term, given their outputs: diagonals (N, m_j), or (N, m_j, m_j); None for squares."""
+        pairs = zip(self.terms, outputs, strict=True)
+        return [term.data.curvature(output, gauss_newton=gauss_newton) for term, output in pairs]
+
     def projected(self, controls: Arrays, states: Sequence[Array]) -> Arrays:
         """The controls with those replaced that can be chosen optimally for the states: none here."""
         return controls

@@ -51,8 +51,8 @@ class Result:
     max_defect, stationarity : float
         As in :class:`Record`, at the trajectory.
     curvature : float or None
-        The smallest curvature of J(u) relative to Gauss-Newton's, where our solver has looked at it: once defects and
-        gradient are within the tolerance.
+        The smallest curvature of J(u) at the trajectory relative to Gauss-Newton's, where our solver has converged and
+        looked at it.
     history : tuple of Record
     counts : dict
         Work done: ``outer`` iterations, ``gauss_newton`` steps, ...
@@ -114,6 +114,11 @@ class Result:
     @property
     def success(self) -> bool:
         return self.status is Status.CONVERGED
+
+    @property
+    def has_no_negative_curvature(self) -> bool:
+        """Whether our solver has looked, and found none."""
+        return self.curvature is not None and self.curvature >= 0
 
     @cached_property
     def certificate(self) -> Certificate:

@@ -2,7 +2,8 @@
 
 The augmented Lagrangian is there to get through; once the rollout follows the data (or gains nothing more by it), the
 states have done their work and are eliminated, and the same steps go on in the controls alone: single shooting, with
-the exact Hessian ("second order") where that gains more.  On easy data this finish is most of the solve.
+the exact Hessian ("second order") where that gains more.  On easy data this finish is most of the solve.  Where it
+crawls, in deep smooth networks, Newton's method has the states as variables again ("lifted Newton").
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from ..solvers.augmented_lagrangian.penalty import first_penalty
 from ..solvers.augmented_lagrangian.rollouts import rollout_objective
 from ..solvers.augmented_lagrangian.state import SolverState
 
-__all__ = ["ELIMINATED", "WHY_ELIMINATED", "Phase", "phase_line", "phases", "with_start"]
+__all__ = ["ELIMINATED", "LIFTED_NEWTON", "WHY_ELIMINATED", "WHY_LIFTED", "Phase", "phase_line", "phases", "with_start"]
 
 # The phases in which every state is eliminated.
 ELIMINATED = ("single shooting", "second order")
-_ORDER = ("augmented Lagrangian", *ELIMINATED, "lifted Newton")
+LIFTED_NEWTON = "lifted Newton"
+_ORDER = ("augmented Lagrangian", *ELIMINATED, LIFTED_NEWTON)
 
 WHY_ELIMINATED = (
     "once the rollout follows the data, or gains little more, the states are eliminated: single shooting does the rest"
 )
+WHY_LIFTED = "; where that crawls, Newton's method goes on with the states as variables"
 
 
 @dataclass(frozen=True)

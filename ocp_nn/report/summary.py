@@ -30,7 +30,7 @@ from .environment import environment
 from .figures import convergence_figure, predictions_figure
 from .files import write_figure, write_history, write_json
 from .layer_figures import layers_figure
-from .phases import ELIMINATED, WHY_ELIMINATED, phases, with_start
+from .phases import ELIMINATED, LIFTED_NEWTON, WHY_ELIMINATED, WHY_LIFTED, phases, with_start
 from .tables import format_number, shape_text
 from .text_table import format_table
 
@@ -123,7 +123,9 @@ class Fit:
             return f"the posterior is that of a minimum, and the solve ended with {self.result.status.value}"
         try:
             return Posterior.of(
-                self.result.problem, self.result.trajectory.controls, check=self.result.curvature is None
+                self.result.problem,
+                self.result.trajectory.controls,
+                check=not self.result.has_no_negative_curvature,
             )
         except ValueError as error:
             return str(error)
@@ -138,10 +140,14 @@ class Fit:
         return constant_baseline(self.experiment)
 
     @property
-    def finishes_without_states(self) -> bool:
-        """Whether multiple shooting was asked for and some iterations were made with every state eliminated."""
-        eliminated = any(name in ELIMINATED for name in phases(self.result.history))
-        return eliminated and self.shooting == "multiple" and self.experiment.network.num_stages > 1
+    def phases_note(self) -> str | None:
+        """Why not all iterations were multiple shooting where that was asked for; None where all were."""
+        names = phases(self.result.history)
+        if self.shooting != "multiple" or self.experiment.network.num_stages == 1:
+            return None
+        if not any(name in ELIMINATED for name in names):
+            return None
+        return f"{WHY_ELIMINATED}{WHY_LIFTED if LIFTED_NEWTON in names else ''}"
 
 
 def summarize(fit: Fit) -> dict[str, Any]:
@@ -178,7 +184,7 @@ def summarize(fit: Fit) -> dict[str, Any]:
         "gauss_newton_steps": result.counts["gauss_newton"],
         "counts": result.counts,
         "phases": {name: asdict(phase) for name, phase in phases(result.history).items()},
-        "phases_note": WHY_ELIMINATED if fit.finishes_without_states else None,
+        "phases_note": fit.phases_note,
         "collapsed_units": [asdict(layer) for layer in collapsed_units(result.trajectory.states)],
         "seconds": result.seconds,
         "num_weights": problem.network.num_controls,

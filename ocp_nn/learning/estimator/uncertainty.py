@@ -39,7 +39,8 @@ class Uncertain(KeptPosterior[Posterior]):
         problem = self.result_.problem
         if not isinstance(problem, TrainingProblem):
             raise ValueError("there is no posterior of a network with constraints: prices are no part of it")
-        return Posterior.of(problem, self.result_.trajectory.controls, check=self.result_.curvature is None)
+        is_known = self.result_.has_no_negative_curvature
+        return Posterior.of(problem, self.result_.trajectory.controls, check=not is_known)
 
     @property
     def log_marginal_likelihood_(self) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...problem.optimal_control import OptimalControlProblem
 from .inner_result import InnerResult
@@ -16,13 +15,11 @@ from .state import SolverState
 
 __all__ = ["SETTLED_GAIN", "first_finish", "has_settled", "next_finish", "projects"]
 
-Array = NDArray[np.float64]
-
 # The work of a Hessian product in least-squares solves: two sweeps and a solve with a factor that is there, about a
 # quarter (scripts/step_split.py).
 _PRODUCT = 0.25
 
-# The work of a dense Hessian, in least-squares solves: so much a control (scripts/deep_suite.py, P from 286 to 886).
+# The work of a dense Hessian, in least-squares solves: so much a control (scripts/step_split.py).
 _DENSE_HESSIAN = 1 / 32
 
 # First damping of lifted steps, relative to that of the others.
@@ -72,14 +69,9 @@ def next_finish(state: SolverState, inner: InnerResult, objective: float) -> Fin
 def _lifted_gain(state: SolverState, inner: InnerResult) -> float:
     """By how much L_beta has fallen, at the new multipliers: rollouts say little until their defects are closed."""
     assert inner.multipliers is not None
-    before = state.point.defects, state.point.objective
-    after = inner.point.defects, inner.point.objective
-
-    def value(defects: tuple[Array, ...], objective: float) -> float:
-        pairs = zip(inner.multipliers or (), defects, strict=True)
-        return objective + sum(float(np.vdot(multiplier, defect)) for multiplier, defect in pairs)
-
-    return value(*before) - value(*after)
+    pairs = zip(inner.multipliers, state.point.defects, inner.point.defects, strict=True)
+    closed = sum(float(np.vdot(multiplier, before - after)) for multiplier, before, after in pairs)
+    return state.point.objective - inner.point.objective + closed
 
 
 def has_settled(

@@ -62,6 +62,7 @@ def smallest_curvature(
     negligible : float
         Size below which theta is not told from zero.
     max_products : int
+        At most; the error says how far they got.
     """
     # q_i and z_i = M^-1 q_i, biorthogonal: <q_i, z_j> = [i = j]
     q, z = np.empty((0, len(start))), np.empty((0, len(start)))

@@ -45,7 +45,7 @@ __all__ = ["DENSE", "Expansion", "minimise_lifted"]
 Array = NDArray[np.float64]
 Arrays = tuple[Array, ...]
 
-# Controls up to which the condensed Hessian is formed; beyond, products are cheaper (scripts/deep_suite.py).
+# Controls up to which the condensed Hessian is formed; beyond, products are cheaper (scripts/step_split.py).
 DENSE = 400
 
 # Of conjugate gradients: relative residual, and Hessian products at most.
@@ -106,7 +106,7 @@ class Expansion:
 
     @cached_property
     def bends(self) -> list[Array | None]:
-        return [term.data.curvature(z) for term, z in zip(self.problem.terms, self.point.term_outputs, strict=True)]
+        return self.problem.output_curvatures(self.point.term_outputs)
 
     @cached_property
     def stationarity(self) -> float:

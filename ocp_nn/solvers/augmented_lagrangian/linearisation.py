@@ -138,4 +138,4 @@ class Linearisation:
     @cached_property
     def _bends(self) -> list[Array | None]:
         """Second derivatives of the terms in their outputs."""
-        return [term.data.curvature(z) for term, z in zip(self.problem.terms, self.point.term_outputs, strict=True)]
+        return self.problem.output_curvatures(self.point.term_outputs)

@@ -43,8 +43,8 @@ NEGATIVE = -1e-6
 # leave open are measured by it.
 _DAMPING = 1e-3
 
-# Along a way down: the longest step, in parts of the one by which M raises a quadratic by J, halvings of it, what part
-# of the decrease that the curvature promises must come, and how much at least, relative to max(1, J).
+# Along a way down: the longest step, in parts of the one by which M raises a quadratic by max(1, |J|), halvings of it,
+# what part of the decrease that the curvature promises must come, and how much at least, relative to max(1, J).
 _LONGEST, _HALVINGS, _FORETOLD, _LEAST = 1.0, 40, 0.25, 1e-8
 
 # Saddles that a solve leaves at most.
@@ -108,7 +108,7 @@ def way_down(problem: OptimalControlProblem, controls: Arrays, curvature: Curvat
 
 
 def _lower(problem: OptimalControlProblem, flat: Array, along: Array, before: float, curvature: float) -> Best | None:
-    length = _LONGEST * np.sqrt(2.0 * before)
+    length = _LONGEST * np.sqrt(2.0 * max(1.0, abs(before)))  # a loss of one's own may be negative
     for _ in range(_HALVINGS):
         promised = -0.5 * curvature * length**2
         if promised <= _LEAST * max(1.0, before):

@@ -39,7 +39,7 @@ def first_penalty(problem: OptimalControlProblem, options: Options) -> tuple[flo
 
 
 def soft_penalty(problem: OptimalControlProblem, options: Options) -> tuple[float, ...]:
-    """beta_k of lifted steps: at every node so that a defect costs what a residual of its size does."""
+    """beta_k of lifted steps: at a node a defect of one unit costs what a residual of the targets' size does."""
     soft = first_penalty(problem, replace(options, penalty="auto"))
     return tuple([beta / _RELATIVE_PENALTY for beta in soft])
 

@@ -1,9 +1,4 @@
-"""Several starts, of which the lowest counts.
-
-Training is nonconvex, and one start of several often ends lower.  Every start here runs to its end.  (To give up those
-that lie behind after some iterations, by successive halving, was tried: in the same time it came within 1 % of the
-lowest objective less often, for early objectives say little of late ones.)
-"""
+"""Several starts, each to its end, of which the lowest counts: training is nonconvex."""
 
 from __future__ import annotations
 

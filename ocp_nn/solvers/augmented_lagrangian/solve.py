@@ -205,6 +205,7 @@ def _result(
     trajectory, stationarity = _loop(problem).returned(problem, state, status)
     objective, defects = problem.objective(trajectory), problem.defects(trajectory)
     initial = trajectory.states[0] if problem.has_free_start else None
+    at_rest = status is Status.CONVERGED  # else the trajectory is another point than the one that was looked at
     rolled_out = rollout_objective(problem, trajectory.controls, initial)
     return Result(
         status=status,
@@ -212,7 +213,7 @@ def _result(
         trajectory=trajectory,
         objective=objective,
         rollout_objective=rolled_out,
-        curvature=state.schedule.curvature if isinstance(state, SolverState) else None,
+        curvature=state.schedule.curvature if at_rest and isinstance(state, SolverState) else None,
         notes=notes_on(problem, trajectory.controls, rolled_out),
         max_defect=max((float(np.abs(d).max()) for d in defects), default=0.0),
         stationarity=stationarity,

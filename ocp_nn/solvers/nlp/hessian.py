@@ -118,12 +118,11 @@ class LagrangianHessian(ca.Callback):  # type: ignore[misc]
         """All rows, their costates (None for Gauss-Newton), and the terms' second derivatives in their outputs."""
         nlp, gauss_newton = self._nlp, self._gauss_newton
         stages, outputs = nlp.linearize(trajectory)
-        terms = list(zip(self._problem.terms, outputs, strict=True))
-        bends = [term.data.curvature(z, gauss_newton=gauss_newton) for term, z in terms]
+        bends = self._problem.output_curvatures(outputs, gauss_newton=gauss_newton)
         if gauss_newton:
             return stages, None, bends
         lam_g = lam_g if lam_g.size else np.zeros(nlp.num_constraints)
-        gradients = [lam_f * term.data.gradient(z) for term, z in terms]
+        gradients = [lam_f * gradient for gradient in self._problem.output_gradients(outputs)]
         if nlp.has_output_constraints:
             prices = prices_of(nlp.training, lam_g, None, nlp.variables, nlp.constraints)
             gradients = in_prices(priced(nlp.training, prices), gradients)
